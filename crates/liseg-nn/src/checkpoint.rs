@@ -1,0 +1,200 @@
+//! Named tensors in safetensors files, written atomically.
+
+use crate::{Error, Result};
+use safetensors::tensor::{Dtype, SafeTensors, View};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+/// Named tensors, in name order.
+pub type TensorMap = BTreeMap<String, Tensor>;
+
+/// The number formats that checkpoints use, with their names in safetensors.
+const FORMATS: [(Kind, Dtype); 7] = [
+    (Kind::Float, Dtype::F32),
+    (Kind::Double, Dtype::F64),
+    (Kind::Half, Dtype::F16),
+    (Kind::BFloat16, Dtype::BF16),
+    (Kind::Int64, Dtype::I64),
+    (Kind::Int, Dtype::I32),
+    (Kind::Uint8, Dtype::U8),
+];
+
+/// A tensor on its way into a file.
+struct Stored<'a> {
+    tensor: &'a Tensor,
+    dtype: Dtype,
+    shape: Vec<usize>,
+}
+
+impl View for Stored<'_> {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let mut bytes = vec![0u8; self.data_len()];
+        // A failure to copy leaves zeros; `write` has checked that the tensor can be copied.
+        if let Ok(host) = self
+            .tensor
+            .f_to_device(Device::Cpu)
+            .and_then(|t| t.f_contiguous())
+        {
+            let _ = host.f_copy_data_u8(&mut bytes, host.numel());
+        }
+        Cow::Owned(bytes)
+    }
+
+    fn data_len(&self) -> usize {
+        self.tensor.numel() * self.dtype.bitsize() / 8
+    }
+}
+
+/// Writes tensors and text facts to `path`: first to a temporary file beside it, then renamed, so
+/// that an interruption leaves the old file or the new one and nothing in between.
+///
+/// # Errors
+/// [`Error::Io`] naming the file; [`Error::Checkpoint`] for a number format that has no name in
+/// safetensors.
+pub fn write(path: &Path, tensors: &TensorMap, facts: &BTreeMap<String, String>) -> Result<()> {
+    let io = |source| Error::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let damaged = |reason: String| Error::Checkpoint {
+        path: path.to_owned(),
+        reason,
+    };
+    let mut stored = Vec::with_capacity(tensors.len());
+    for (name, tensor) in tensors {
+        let kind = tensor.f_kind()?;
+        let dtype = FORMATS.iter().find(|(k, _)| *k == kind).map(|(_, d)| *d);
+        let dtype = dtype.ok_or_else(|| damaged(format!("cannot store `{name}` as {kind:?}")))?;
+        let shape = tensor.size().into_iter().map(|n| n as usize).collect();
+        stored.push((
+            name.as_str(),
+            Stored {
+                tensor,
+                dtype,
+                shape,
+            },
+        ));
+    }
+    let folder = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let temporary = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
+    let facts: HashMap<String, String> = facts.clone().into_iter().collect();
+    safetensors::serialize_to_file(stored, Some(facts), temporary.path())
+        .map_err(|e| damaged(e.to_string()))?;
+    temporary.as_file().sync_all().map_err(io)?;
+    temporary.persist(path).map_err(|e| io(e.error))?;
+    Ok(())
+}
+
+/// Reads all tensors (onto the CPU) and the text facts of a file.
+///
+/// # Errors
+/// [`Error::Io`] when it cannot be read; [`Error::Checkpoint`] when it is damaged.
+pub fn read(path: &Path) -> Result<(TensorMap, BTreeMap<String, String>)> {
+    let damaged = |reason: String| Error::Checkpoint {
+        path: path.to_owned(),
+        reason,
+    };
+    let bytes = std::fs::read(path).map_err(|source| Error::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    let broken = |e: safetensors::SafeTensorError| {
+        damaged(format!(
+            "not a complete safetensors file ({e}); delete it, or take another checkpoint"
+        ))
+    };
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(broken)?;
+    let facts = header
+        .metadata()
+        .clone()
+        .unwrap_or_default()
+        .into_iter()
+        .collect();
+    let file = SafeTensors::deserialize(&bytes).map_err(broken)?;
+    let mut tensors = TensorMap::new();
+    for (name, view) in file.tensors() {
+        let kind = FORMATS
+            .iter()
+            .find(|(_, d)| *d == view.dtype())
+            .map(|(k, _)| *k);
+        let kind = kind.ok_or_else(|| {
+            damaged(format!(
+                "`{name}` is stored as {:?}, unknown here",
+                view.dtype()
+            ))
+        })?;
+        let size: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
+        tensors.insert(name, Tensor::f_from_data_size(view.data(), &size, kind)?);
+    }
+    Ok((tensors, facts))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tensors_and_facts_round_trip() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.safetensors");
+        let mut map = TensorMap::new();
+        map.insert(
+            "w".into(),
+            Tensor::from_slice(&[1.5f32, -2.0, 3.25, 0.0]).view([2, 2]),
+        );
+        map.insert(
+            "w.half".into(),
+            Tensor::from_slice(&[0.5f32]).to_kind(Kind::BFloat16),
+        );
+        map.insert("step".into(), Tensor::from_slice(&[7i64]));
+        // A transposed view is stored in its logical order.
+        map.insert(
+            "t".into(),
+            Tensor::from_slice(&[1f32, 2.0, 3.0, 4.0]).view([2, 2]).tr(),
+        );
+        let facts = BTreeMap::from([("iteration".to_owned(), "12".to_owned())]);
+        write(&path, &map, &facts).unwrap();
+        let (back, found) = read(&path).unwrap();
+        assert_eq!(found, facts);
+        assert_eq!(
+            back.keys().collect::<Vec<_>>(),
+            map.keys().collect::<Vec<_>>()
+        );
+        for (name, tensor) in &map {
+            assert!(tensor.equal(&back[name]), "{name}");
+            assert_eq!(tensor.kind(), back[name].kind());
+        }
+        assert_eq!(
+            std::fs::read_dir(folder.path()).unwrap().count(),
+            1,
+            "a temporary file is left"
+        );
+    }
+
+    #[test]
+    fn a_cut_file_is_an_error_that_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cut.safetensors");
+        let map = TensorMap::from([("w".to_owned(), Tensor::from_slice(&[1.0f32; 100]))]);
+        write(&path, &map, &BTreeMap::new()).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        for length in [0, 4, 20, bytes.len() - 1] {
+            std::fs::write(&path, &bytes[..length]).unwrap();
+            let message = read(&path).unwrap_err().to_string();
+            assert!(message.contains("cut.safetensors"), "{message}");
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What can go wrong between arrays, files and libtorch.
+
+use std::path::PathBuf;
+
+/// Result of an operation on networks.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong between arrays, files and libtorch.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// libtorch refused an operation.
+    #[error("libtorch: {}", first_line(.0))]
+    Torch(#[from] tch::TchError),
+    /// A device was asked for that this machine or this libtorch does not offer.
+    #[error(
+        "device `{asked}` is not available: {reason}; use --device cpu, or auto to take what there is"
+    )]
+    Device {
+        /// The device as written by the user.
+        asked: String,
+        /// Why it cannot be used.
+        reason: String,
+    },
+    /// A device name that cannot be read.
+    #[error("`{0}` is no device; expected auto, cpu, cuda or cuda:N")]
+    DeviceName(String),
+    /// A tensor or array has the wrong shape.
+    #[error("{what} has shape {found:?}; expected {expected}")]
+    Shape {
+        /// What was measured.
+        what: String,
+        /// What would have been right.
+        expected: String,
+        /// The shape found.
+        found: Vec<i64>,
+    },
+    /// Named tensors do not fit the parameters they should fill.
+    #[error("the weights do not fit the network: {0}")]
+    Weights(String),
+    /// Two parameters were given the same name.
+    #[error("parameter `{0}` is defined twice")]
+    DuplicateParameter(String),
+    /// A file could not be read or written.
+    #[error("{path}: {source}", path = .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A checkpoint file is damaged or of another kind.
+    #[error("{path}: {reason}", path = .path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        reason: String,
+    },
+    /// A setting that cannot be used.
+    #[error("{field}: {reason}")]
+    Setting {
+        /// The setting's name.
+        field: &'static str,
+        /// What is wrong with it, and what to do.
+        reason: String,
+    },
+}
+
+/// libtorch appends a C++ backtrace to its messages; people need the first line.
+fn first_line(error: &tch::TchError) -> String {
+    error
+        .to_string()
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .to_owned()
+}

@@ -1,0 +1,271 @@
+//! Layers whose parameters carry the names of published checkpoints.
+//!
+//! Activations may be f32 or bf16; weights are f32 and are narrowed to the activations' format in
+//! front of each convolution, which keeps gradients and optimiser state in f32.
+//!
+//! # Memory layout
+//! On the CPU activations run channels-last (`[n, z, y, x, c]` in memory behind the usual
+//! `[n, c, z, y, x]` shape): oneDNN then works on them directly, where the default layout costs a
+//! reordering before and after every convolution. [`to_compute_layout`] makes the input so, and
+//! every layer here keeps it.
+
+use crate::{Parameters, Result};
+use rand::Rng;
+use rand_distr::{Distribution, Normal};
+use tch::{Device, Kind, Tensor};
+
+/// Negative slope of every leaky rectifier, as in nnU-Net and STU-Net.
+pub const NEGATIVE_SLOPE: f64 = 0.01;
+
+/// Added to the variance in instance normalisation (PyTorch's default).
+const NORM_EPSILON: f64 = 1e-5;
+
+/// 3-D convolution with bias.
+#[derive(Debug)]
+pub struct Conv3d {
+    weight: Tensor,
+    bias: Tensor,
+    stride: [i64; 3],
+    padding: [i64; 3],
+}
+
+impl Conv3d {
+    /// A convolution `inputs` → `outputs` channels with a cubic odd `kernel` and half padding,
+    /// named `{path}.weight` and `{path}.bias`.
+    ///
+    /// Weights are drawn from He's normal distribution for leaky rectifiers,
+    /// N(0, 2 / ((1 + 0.01²) · inputs · kernel³)), biases are zero, as in nnU-Net and STU-Net.
+    ///
+    /// # Errors
+    /// When the name is taken or libtorch fails.
+    pub fn new(
+        parameters: &mut Parameters,
+        path: &str,
+        (inputs, outputs): (i64, i64),
+        kernel: i64,
+        stride: [usize; 3],
+        rng: &mut dyn Rng,
+    ) -> Result<Self> {
+        let shape = [outputs, inputs, kernel, kernel, kernel];
+        let weight = parameters.add(&format!("{path}.weight"), he_normal(&shape, rng)?)?;
+        let zeros = Tensor::f_zeros([outputs], (Kind::Float, Device::Cpu))?;
+        let bias = parameters.add(&format!("{path}.bias"), zeros)?;
+        Ok(Self {
+            weight,
+            bias,
+            stride: stride.map(|s| s as i64),
+            padding: [kernel / 2; 3],
+        })
+    }
+
+    /// `[n, inputs, z, y, x]` → `[n, outputs, z / stride, y / stride, x / stride]`, in the
+    /// number format of `x`.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let kind = x.f_kind()?;
+        let weight = self.weight.f_to_kind(kind)?;
+        let bias = self.bias.f_to_kind(kind)?;
+        Ok(x.f_conv3d(
+            &weight,
+            Some(&bias),
+            self.stride,
+            self.padding,
+            [1i64; 3],
+            1,
+        )?)
+    }
+}
+
+/// Draws He-normal weights of a convolution, see [`Conv3d::new`].
+///
+/// # Errors
+/// When libtorch fails.
+pub fn he_normal(shape: &[i64; 5], rng: &mut dyn Rng) -> Result<Tensor> {
+    let fan_in = (shape[1] * shape[2] * shape[3] * shape[4]).max(1) as f64;
+    let deviation = (2.0 / ((1.0 + NEGATIVE_SLOPE * NEGATIVE_SLOPE) * fan_in)).sqrt();
+    let count = shape.iter().product::<i64>() as usize;
+    let values: Vec<f32> = match Normal::new(0.0f32, deviation as f32) {
+        Ok(normal) => (0..count).map(|_| normal.sample(rng)).collect(),
+        Err(_) => vec![0.0; count],
+    };
+    Ok(Tensor::f_from_slice(&values)?.f_view(shape.as_slice())?)
+}
+
+/// Instance normalisation with learnt scale and shift: every channel of every sample to mean 0 and
+/// variance 1 over its voxels (Ulyanov et al. 2016), then · weight + bias.
+#[derive(Debug)]
+pub struct InstanceNorm {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl InstanceNorm {
+    /// Normalises `channels` channels, named `{path}.weight` (ones) and `{path}.bias` (zeros).
+    ///
+    /// # Errors
+    /// When the name is taken or libtorch fails.
+    pub fn new(parameters: &mut Parameters, path: &str, channels: i64) -> Result<Self> {
+        let on_cpu = (Kind::Float, Device::Cpu);
+        Ok(Self {
+            weight: parameters.add(
+                &format!("{path}.weight"),
+                Tensor::f_ones([channels], on_cpu)?,
+            )?,
+            bias: parameters.add(
+                &format!("{path}.bias"),
+                Tensor::f_zeros([channels], on_cpu)?,
+            )?,
+        })
+    }
+
+    /// `[n, c, z, y, x]` → the same shape. Statistics are taken in f32 whatever the format of `x`.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        if x.device() != Device::Cpu {
+            return self.forward_as_instances(x);
+        }
+        // On the CPU, libtorch's instance norm copies channels-last input into the default layout
+        // and back. Batch norm over a single sample computes the same thing and has a
+        // channels-last kernel.
+        let samples = x.size()[0];
+        if samples == 1 {
+            return self.forward_one(x);
+        }
+        let normalised = (0..samples)
+            .map(|i| self.forward_one(&x.f_narrow(0, i, 1)?))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Tensor::f_cat(&normalised, 0)?)
+    }
+
+    fn forward_one(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.f_batch_norm(
+            Some(&self.weight),
+            Some(&self.bias),
+            None::<&Tensor>,
+            None::<&Tensor>,
+            true,
+            0.1,
+            NORM_EPSILON,
+            false,
+        )?)
+    }
+
+    fn forward_as_instances(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.f_instance_norm(
+            Some(&self.weight),
+            Some(&self.bias),
+            None::<&Tensor>,
+            None::<&Tensor>,
+            true,
+            0.1,
+            NORM_EPSILON,
+            true,
+        )?)
+    }
+}
+
+/// Leaky rectifier max(x, 0.01·x), overwriting its argument.
+///
+/// # Errors
+/// When libtorch fails.
+pub fn leaky_relu(mut x: Tensor) -> Result<Tensor> {
+    Ok(x.f_leaky_relu_()?)
+}
+
+/// Repeats every voxel `factor` times along (z, y, x): nearest-neighbour upsampling.
+///
+/// # Errors
+/// When libtorch fails.
+pub fn upsample_nearest(x: &Tensor, factor: [usize; 3]) -> Result<Tensor> {
+    let size = x.size();
+    let target: [i64; 3] = std::array::from_fn(|a| size[a + 2] * factor[a] as i64);
+    let scale = factor.map(|f| f as f64);
+    Ok(x.f_upsample_nearest3d(target, scale[0], scale[1], scale[2])?)
+}
+
+/// The input in the number format and memory layout that layers compute with on its device.
+///
+/// # Errors
+/// When libtorch fails.
+pub fn to_compute_layout(x: &Tensor, kind: Kind) -> Result<Tensor> {
+    let x = x.f_to_kind(kind)?;
+    if x.device() != Device::Cpu {
+        return Ok(x);
+    }
+    let (n, c, z, y, w) = x.size5()?;
+    if c == 1 {
+        // With one channel both layouts are the same bytes; only the stride of the channel axis
+        // tells oneDNN which one is meant.
+        let strides = [z * y * w, 1, y * w, w, 1];
+        return Ok(x
+            .f_contiguous()?
+            .f_as_strided([n, c, z, y, w], strides, None)?);
+    }
+    Ok(x.f_permute([0, 2, 3, 4, 1])?
+        .f_contiguous()?
+        .f_permute([0, 4, 1, 2, 3])?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+    use rand::rngs::ChaCha8Rng;
+
+    fn input(size: [i64; 5]) -> Tensor {
+        let count = size.iter().product::<i64>() as usize;
+        let values: Vec<f32> = (0..count)
+            .map(|i| ((i * 7919) % 113) as f32 / 50.0 - 1.0)
+            .collect();
+        Tensor::from_slice(&values).view(size.as_slice())
+    }
+
+    #[test]
+    fn normalises_every_channel_of_every_sample() {
+        let mut p = Parameters::new(Device::Cpu);
+        let norm = InstanceNorm::new(&mut p, "norm", 3).unwrap();
+        let x = input([2, 3, 4, 6, 8]) * 5.0 + 2.0;
+        for x in [
+            x.shallow_clone(),
+            to_compute_layout(&x, Kind::Float).unwrap(),
+        ] {
+            let y = norm.forward(&x).unwrap();
+            let reference = norm.forward_as_instances(&x).unwrap();
+            assert!((&y - reference).abs().max().double_value(&[]) < 1e-5);
+            let mean = y.mean_dim([2i64, 3, 4].as_slice(), false, Kind::Float);
+            assert!(mean.abs().max().double_value(&[]) < 1e-5);
+        }
+    }
+
+    #[test]
+    fn layout_changes_no_value_and_survives_layers() {
+        let mut p = Parameters::new(Device::Cpu);
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        for channels in [1, 3] {
+            let path = format!("conv{channels}");
+            let conv = Conv3d::new(&mut p, &path, (channels, 5), 3, [1, 2, 2], &mut rng).unwrap();
+            let norm = InstanceNorm::new(&mut p, &format!("norm{channels}"), 5).unwrap();
+            // Large enough that libtorch hands it to oneDNN, which has the layout.
+            let x = input([1, channels, 160, 136, 8]);
+            let last = to_compute_layout(&x, Kind::Float).unwrap();
+            assert!(x.equal(&last));
+            let (a, b) = (conv.forward(&x).unwrap(), conv.forward(&last).unwrap());
+            assert_eq!(b.size(), [1, 5, 160, 68, 4]);
+            assert!((&a - &b).abs().max().double_value(&[]) < 1e-5);
+            let b = upsample_nearest(&leaky_relu(norm.forward(&b).unwrap()).unwrap(), [1, 2, 2]);
+            assert_eq!(b.unwrap().stride()[1], 1, "the layout was lost on the way");
+        }
+    }
+
+    #[test]
+    fn weights_have_the_variance_of_he() {
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let w = he_normal(&[64, 16, 3, 3, 3], &mut rng).unwrap();
+        let expected = (2.0 / (1.0001 * 16.0 * 27.0f64)).sqrt();
+        assert!((w.std(false).double_value(&[]) / expected - 1.0).abs() < 0.02);
+    }
+}

@@ -1,0 +1,41 @@
+//! The trait at which networks and strategies meet.
+
+use crate::{Parameters, Result};
+use tch::Tensor;
+
+/// A network that turns images into per-voxel class logits.
+///
+/// Strategies see networks only through this trait, so any architecture serves any strategy.
+pub trait SegmentationNet: Send {
+    /// Logits at every scale the network supervises, finest first: the first has the input's
+    /// grid, `[N, classes, Z, Y, X]`; the following are coarser by the network's strides.
+    ///
+    /// `images` is f32 `[N, channels, Z, Y, X]` on the network's device, every spatial axis
+    /// divisible by [`SegmentationNet::stride_product`]. Logits are f32.
+    ///
+    /// # Errors
+    /// When the shape does not fit or libtorch fails (out of memory, for instance).
+    fn forward_scales(&self, images: &Tensor) -> Result<Vec<Tensor>>;
+
+    /// Logits at full resolution, f32 `[N, classes, Z, Y, X]`; cheaper than all scales.
+    ///
+    /// # Errors
+    /// As [`SegmentationNet::forward_scales`].
+    fn forward(&self, images: &Tensor) -> Result<Tensor>;
+
+    /// The network's weights.
+    fn parameters(&self) -> &Parameters;
+
+    /// The network's weights, to load or freeze.
+    fn parameters_mut(&mut self) -> &mut Parameters;
+
+    /// Number of output classes, background included.
+    fn classes(&self) -> i64;
+
+    /// By how much the network divides each spatial axis, (z, y, x).
+    fn stride_product(&self) -> [usize; 3];
+
+    /// Name prefixes of the segmentation heads, which transfer learning leaves out and
+    /// co-training re-initialises.
+    fn head_prefixes(&self) -> Vec<String>;
+}

@@ -1,0 +1,508 @@
+//! Optimisers whose state can be saved and restored exactly.
+
+use crate::{Error, Parameters, Result, TensorMap};
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+/// Which optimiser, with its constants. The learning rate is given to every step.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "lowercase", deny_unknown_fields)]
+pub enum OptimiserConfig {
+    /// Stochastic gradient descent with momentum.
+    Sgd {
+        /// Momentum; nnU-Net uses 0.99.
+        #[serde(default = "nnunet_momentum")]
+        momentum: f64,
+        /// Nesterov's form of momentum; nnU-Net uses it.
+        #[serde(default = "yes")]
+        nesterov: bool,
+        /// L2 penalty added to the gradient; nnU-Net uses 3e-5.
+        #[serde(default = "nnunet_weight_decay")]
+        weight_decay: f64,
+    },
+    /// Adam (Kingma & Ba 2015), with the L2 penalty added to the gradient.
+    Adam {
+        /// Decay rates of the first and second moment.
+        #[serde(default = "adam_betas")]
+        betas: [f64; 2],
+        /// Added to the denominator.
+        #[serde(default = "adam_epsilon")]
+        epsilon: f64,
+        /// L2 penalty added to the gradient.
+        #[serde(default = "nnunet_weight_decay")]
+        weight_decay: f64,
+    },
+    /// Adam with decoupled weight decay (Loshchilov & Hutter 2019).
+    AdamW {
+        /// Decay rates of the first and second moment.
+        #[serde(default = "adam_betas")]
+        betas: [f64; 2],
+        /// Added to the denominator.
+        #[serde(default = "adam_epsilon")]
+        epsilon: f64,
+        /// Share of the weights, times the learning rate, taken off at every step.
+        #[serde(default = "adamw_weight_decay")]
+        weight_decay: f64,
+    },
+}
+
+fn nnunet_momentum() -> f64 {
+    0.99
+}
+fn yes() -> bool {
+    true
+}
+fn nnunet_weight_decay() -> f64 {
+    3e-5
+}
+fn adam_betas() -> [f64; 2] {
+    [0.9, 0.999]
+}
+fn adam_epsilon() -> f64 {
+    1e-8
+}
+fn adamw_weight_decay() -> f64 {
+    1e-2
+}
+
+impl OptimiserConfig {
+    /// SGD as nnU-Net uses it: Nesterov momentum 0.99, weight decay 3e-5.
+    pub fn sgd() -> Self {
+        Self::Sgd {
+            momentum: 0.99,
+            nesterov: true,
+            weight_decay: 3e-5,
+        }
+    }
+
+    /// Adam with the usual constants and nnU-Net's weight decay 3e-5.
+    pub fn adam() -> Self {
+        Self::Adam {
+            betas: adam_betas(),
+            epsilon: 1e-8,
+            weight_decay: 3e-5,
+        }
+    }
+
+    /// AdamW with PyTorch's constants.
+    pub fn adamw() -> Self {
+        Self::AdamW {
+            betas: adam_betas(),
+            epsilon: 1e-8,
+            weight_decay: 1e-2,
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        let refuse = |field, reason: String| Err(Error::Setting { field, reason });
+        let share = |v: f64| (0.0..1.0).contains(&v);
+        let (weight_decay, decays) = match *self {
+            Self::Sgd {
+                momentum,
+                weight_decay,
+                ..
+            } => (weight_decay, [momentum, 0.0]),
+            Self::Adam {
+                betas,
+                epsilon,
+                weight_decay,
+            }
+            | Self::AdamW {
+                betas,
+                epsilon,
+                weight_decay,
+            } => {
+                if !(epsilon > 0.0 && epsilon.is_finite()) {
+                    return refuse("optimiser.epsilon", format!("{epsilon} must be positive"));
+                }
+                (weight_decay, betas)
+            }
+        };
+        if !decays.into_iter().all(share) {
+            return refuse(
+                "optimiser.betas or optimiser.momentum",
+                format!("{decays:?} must each lie in 0..1"),
+            );
+        }
+        if !(weight_decay >= 0.0 && weight_decay.is_finite()) {
+            return refuse(
+                "optimiser.weight_decay",
+                format!("{weight_decay} must be 0 or more"),
+            );
+        }
+        Ok(())
+    }
+}
+
+/// An optimiser bound to the parameters of one network.
+///
+/// State is kept in f32 on the parameters' device, and saved under `{prefix}{name}.{moment}`.
+#[derive(Debug)]
+pub struct Optimiser {
+    config: OptimiserConfig,
+    steps: i64,
+    /// For every parameter its moments: one for SGD, two for Adam.
+    moments: Vec<Vec<Tensor>>,
+    names: Vec<String>,
+}
+
+impl Optimiser {
+    /// A fresh optimiser for these parameters.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for constants out of range; when libtorch fails.
+    pub fn new(config: OptimiserConfig, parameters: &Parameters) -> Result<Self> {
+        config.check()?;
+        let count = if matches!(config, OptimiserConfig::Sgd { .. }) {
+            1
+        } else {
+            2
+        };
+        let mut moments = Vec::with_capacity(parameters.len());
+        for (_, tensor) in parameters.iter() {
+            let like = tensor.f_detach()?;
+            moments.push(
+                (0..count)
+                    .map(|_| Ok(like.f_zeros_like()?))
+                    .collect::<Result<_>>()?,
+            );
+        }
+        let names = parameters.iter().map(|(name, _)| name.to_owned()).collect();
+        Ok(Self {
+            config,
+            steps: 0,
+            moments,
+            names,
+        })
+    }
+
+    /// How many steps it has taken.
+    pub fn steps(&self) -> u64 {
+        self.steps as u64
+    }
+
+    /// Moves every parameter that has a gradient by one step at learning rate `lr`.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] when these are not the parameters it was made for; when libtorch fails.
+    pub fn step(&mut self, parameters: &Parameters, lr: f64) -> Result<()> {
+        if parameters.len() != self.moments.len() {
+            return Err(Error::Weights(format!(
+                "the optimiser was made for {} parameters and was given {}",
+                self.moments.len(),
+                parameters.len()
+            )));
+        }
+        let _guard = tch::no_grad_guard();
+        self.steps += 1;
+        for ((_, weight), moments) in parameters.iter().zip(&mut self.moments) {
+            let gradient = weight.f_grad()?;
+            if !gradient.defined() {
+                continue;
+            }
+            let mut weight = weight.shallow_clone();
+            match (self.config, moments.as_mut_slice()) {
+                (
+                    OptimiserConfig::Sgd {
+                        momentum,
+                        nesterov,
+                        weight_decay,
+                    },
+                    [velocity],
+                ) => {
+                    let how = Sgd {
+                        momentum,
+                        nesterov,
+                        weight_decay,
+                        lr,
+                    };
+                    how.update(&mut weight, &gradient, velocity)?;
+                }
+                (
+                    OptimiserConfig::Adam {
+                        betas,
+                        epsilon,
+                        weight_decay,
+                    },
+                    [mean, square],
+                ) => {
+                    let how = Adam::new(betas, epsilon, self.steps, lr);
+                    let gradient = with_decay(&gradient, &weight, weight_decay)?;
+                    how.update(&mut weight, &gradient, mean, square)?;
+                }
+                (
+                    OptimiserConfig::AdamW {
+                        betas,
+                        epsilon,
+                        weight_decay,
+                    },
+                    [mean, square],
+                ) => {
+                    let how = Adam::new(betas, epsilon, self.steps, lr);
+                    let _ = weight.f_mul_scalar_(1.0 - lr * weight_decay)?;
+                    how.update(&mut weight, &gradient, mean, square)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies the state into `map`, on the CPU, under names that begin with `prefix`.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn save_into(&self, prefix: &str, map: &mut TensorMap) -> Result<()> {
+        map.insert(
+            format!("{prefix}steps"),
+            Tensor::f_from_slice(&[self.steps])?,
+        );
+        for (name, moments) in self.names.iter().zip(&self.moments) {
+            for (i, moment) in moments.iter().enumerate() {
+                let copy = moment.f_to_device(Device::Cpu)?.f_detach_copy()?;
+                map.insert(format!("{prefix}{name}.moment{}", i + 1), copy);
+            }
+        }
+        Ok(())
+    }
+
+    /// Restores the state that [`Optimiser::save_into`] saved under `prefix`.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] when a tensor is missing or has another shape; nothing is changed then.
+    pub fn load(&mut self, prefix: &str, map: &TensorMap) -> Result<()> {
+        let find = |key: String, size: Vec<i64>| match map.get(&key) {
+            Some(tensor) if tensor.size() == size => Ok(tensor),
+            Some(tensor) => Err(Error::Weights(format!(
+                "optimiser state `{key}` is {:?}; expected {size:?}",
+                tensor.size()
+            ))),
+            None => Err(Error::Weights(format!(
+                "optimiser state `{key}` is missing"
+            ))),
+        };
+        let steps = find(format!("{prefix}steps"), vec![1])?.f_int64_value(&[0])?;
+        let mut pairs = Vec::new();
+        for (name, moments) in self.names.iter().zip(&self.moments) {
+            for (i, moment) in moments.iter().enumerate() {
+                let key = format!("{prefix}{name}.moment{}", i + 1);
+                pairs.push((moment.shallow_clone(), find(key, moment.size())?));
+            }
+        }
+        let _guard = tch::no_grad_guard();
+        for (mut moment, source) in pairs {
+            moment.f_copy_(
+                &source
+                    .f_to_device(moment.device())?
+                    .f_to_kind(Kind::Float)?,
+            )?;
+        }
+        self.steps = steps;
+        Ok(())
+    }
+}
+
+fn with_decay(gradient: &Tensor, weight: &Tensor, weight_decay: f64) -> Result<Tensor> {
+    if weight_decay == 0.0 {
+        return Ok(gradient.shallow_clone());
+    }
+    Ok(weight.f_mul_scalar(weight_decay)?.f_add_(gradient)?)
+}
+
+struct Sgd {
+    momentum: f64,
+    nesterov: bool,
+    weight_decay: f64,
+    lr: f64,
+}
+
+impl Sgd {
+    /// d = g + wd·w; v = momentum·v + d; w −= lr·(d + momentum·v) with Nesterov, else w −= lr·v.
+    /// A zero v makes PyTorch's special first step, v = d.
+    fn update(&self, weight: &mut Tensor, gradient: &Tensor, velocity: &mut Tensor) -> Result<()> {
+        let direction = with_decay(gradient, weight, self.weight_decay)?;
+        let _ = velocity.f_mul_scalar_(self.momentum)?.f_add_(&direction)?;
+        let _ = if self.nesterov {
+            let ahead = velocity.f_mul_scalar(self.momentum)?.f_add_(&direction)?;
+            weight.f_sub_(&ahead.f_mul_scalar(self.lr)?)?
+        } else {
+            weight.f_sub_(&velocity.f_mul_scalar(self.lr)?)?
+        };
+        Ok(())
+    }
+}
+
+struct Adam {
+    betas: [f64; 2],
+    epsilon: f64,
+    /// lr / (1 − β₁ᵗ).
+    step_size: f64,
+    /// √(1 − β₂ᵗ).
+    correction: f64,
+}
+
+impl Adam {
+    fn new(betas: [f64; 2], epsilon: f64, steps: i64, lr: f64) -> Self {
+        let unbiased = |beta: f64| 1.0 - beta.powf(steps as f64);
+        Self {
+            betas,
+            epsilon,
+            step_size: lr / unbiased(betas[0]),
+            correction: unbiased(betas[1]).sqrt(),
+        }
+    }
+
+    /// m = β₁m + (1−β₁)g; s = β₂s + (1−β₂)g²; w −= step_size · m / (√s / correction + ε).
+    fn update(
+        &self,
+        weight: &mut Tensor,
+        gradient: &Tensor,
+        mean: &mut Tensor,
+        square: &mut Tensor,
+    ) -> Result<()> {
+        let [b1, b2] = self.betas;
+        let _ = mean.f_lerp_(gradient, 1.0 - b1)?;
+        let scaled = gradient.f_mul_scalar((1.0 - b2).sqrt())?;
+        let _ = square.f_mul_scalar_(b2)?.f_addcmul_(&scaled, &scaled)?;
+        let mut denominator = square.f_sqrt()?;
+        let _ = denominator
+            .f_mul_scalar_(1.0 / self.correction)?
+            .f_add_scalar_(self.epsilon)?
+            .f_mul_scalar_(-1.0 / self.step_size)?;
+        let _ = weight.f_addcdiv_(mean, &denominator)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quadratic(config: OptimiserConfig, lr: f64, steps: usize) -> (Parameters, Optimiser) {
+        let mut p = Parameters::new(Device::Cpu);
+        let _ = p.add("w", Tensor::from_slice(&[1.0f32, -2.0])).unwrap();
+        let mut o = Optimiser::new(config, &p).unwrap();
+        descend(&p, &mut o, lr, steps);
+        (p, o)
+    }
+
+    /// Minimises Σ w⁴/4, whose gradient is w³.
+    fn descend(p: &Parameters, o: &mut Optimiser, lr: f64, steps: usize) {
+        for _ in 0..steps {
+            p.zero_grad().unwrap();
+            (p.get("w").unwrap().pow_tensor_scalar(4).sum(Kind::Float) / 4.0).backward();
+            o.step(p, lr).unwrap();
+        }
+    }
+
+    fn values(p: &Parameters) -> Vec<f32> {
+        Vec::try_from(p.get("w").unwrap()).unwrap()
+    }
+
+    /// The same updates in plain f64.
+    fn adam_by_hand(decoupled: bool, weight_decay: f64, lr: f64, steps: i32) -> Vec<f64> {
+        [1.0f64, -2.0]
+            .map(|mut w| {
+                let (mut m, mut s) = (0.0, 0.0);
+                for t in 1..=steps {
+                    let mut g = w * w * w;
+                    if decoupled {
+                        w *= 1.0 - lr * weight_decay;
+                    } else {
+                        g += weight_decay * w;
+                    }
+                    m = 0.9 * m + 0.1 * g;
+                    s = 0.999 * s + 0.001 * g * g;
+                    let (mh, sh) = (m / (1.0 - 0.9f64.powi(t)), s / (1.0 - 0.999f64.powi(t)));
+                    w -= lr * mh / (sh.sqrt() + 1e-8);
+                }
+                w
+            })
+            .to_vec()
+    }
+
+    #[test]
+    fn adam_and_adamw_follow_their_formulas() {
+        for (config, decoupled) in [
+            (
+                OptimiserConfig::Adam {
+                    betas: [0.9, 0.999],
+                    epsilon: 1e-8,
+                    weight_decay: 0.1,
+                },
+                false,
+            ),
+            (
+                OptimiserConfig::AdamW {
+                    betas: [0.9, 0.999],
+                    epsilon: 1e-8,
+                    weight_decay: 0.1,
+                },
+                true,
+            ),
+        ] {
+            let (p, _) = quadratic(config, 0.02, 25);
+            for (found, expected) in values(&p)
+                .iter()
+                .zip(adam_by_hand(decoupled, 0.1, 0.02, 25))
+            {
+                assert!(
+                    (f64::from(*found) - expected).abs() < 1e-5,
+                    "{found} vs {expected}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn saved_and_restored_state_continues_bit_for_bit() {
+        for config in [
+            OptimiserConfig::sgd(),
+            OptimiserConfig::adam(),
+            OptimiserConfig::adamw(),
+        ] {
+            let (straight, _) = quadratic(config, 0.01, 12);
+            let (p, o) = quadratic(config, 0.01, 5);
+            let mut map = TensorMap::new();
+            p.save_into("net.", &mut map).unwrap();
+            o.save_into("adam.", &mut map).unwrap();
+            let (mut p2, mut o2) = quadratic(config, 0.3, 2);
+            p2.load("net.", &map).unwrap();
+            o2.load("adam.", &map).unwrap();
+            assert_eq!(o2.steps(), 5);
+            descend(&p2, &mut o2, 0.01, 7);
+            assert_eq!(values(&p2), values(&straight), "{config:?}");
+            map.remove("adam.w.moment1");
+            assert!(
+                o2.load("adam.", &map)
+                    .unwrap_err()
+                    .to_string()
+                    .contains("adam.w.moment1")
+            );
+        }
+    }
+
+    #[test]
+    fn refuses_constants_out_of_range() {
+        let p = Parameters::new(Device::Cpu);
+        for config in [
+            OptimiserConfig::Sgd {
+                momentum: 1.0,
+                nesterov: true,
+                weight_decay: 0.0,
+            },
+            OptimiserConfig::Adam {
+                betas: [0.9, 0.999],
+                epsilon: 0.0,
+                weight_decay: 0.0,
+            },
+            OptimiserConfig::AdamW {
+                betas: [0.9, 0.999],
+                epsilon: 1e-8,
+                weight_decay: -1.0,
+            },
+        ] {
+            assert!(Optimiser::new(config, &p).is_err(), "{config:?}");
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! Named weights.
+
+use crate::{Error, Result, TensorMap};
+use std::collections::HashMap;
+use tch::{Device, Tensor};
+
+/// A network's weights: f32 leaves that record gradients, in the order they were made, each under
+/// the dotted name it has in published checkpoints.
+///
+/// Layers keep shallow clones; loading writes into the shared storage, so they always agree.
+#[derive(Debug)]
+pub struct Parameters {
+    device: Device,
+    entries: Vec<(String, Tensor)>,
+    index: HashMap<String, usize>,
+}
+
+/// What became of the tensors of a file when they were loaded into a network.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LoadReport {
+    /// Names that were loaded.
+    pub matched: Vec<String>,
+    /// Names the network has and the file lacks.
+    pub missing: Vec<String>,
+    /// Names the file has and the network lacks.
+    pub unexpected: Vec<String>,
+    /// Names in both whose shapes differ: (name, network, file).
+    pub mismatched: Vec<(String, Vec<i64>, Vec<i64>)>,
+}
+
+impl LoadReport {
+    /// Whether every parameter was filled and nothing was left over.
+    pub fn is_exact(&self) -> bool {
+        self.missing.is_empty() && self.unexpected.is_empty() && self.mismatched.is_empty()
+    }
+}
+
+impl std::fmt::Display for LoadReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} matched, {} missing, {} unexpected, {} of another shape",
+            self.matched.len(),
+            self.missing.len(),
+            self.unexpected.len(),
+            self.mismatched.len()
+        )?;
+        let examples = [
+            self.missing.first().map(|n| format!("missing `{n}`")),
+            self.unexpected.first().map(|n| format!("unexpected `{n}`")),
+            self.mismatched.first().map(|(n, ours, theirs)| {
+                format!("`{n}` is {ours:?} here and {theirs:?} in the file")
+            }),
+        ];
+        for example in examples.into_iter().flatten() {
+            write!(f, "; {example}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Parameters {
+    /// No parameters yet; the ones to come will live on `device`.
+    pub fn new(device: Device) -> Self {
+        Self {
+            device,
+            entries: Vec::new(),
+            index: HashMap::new(),
+        }
+    }
+
+    /// Where the parameters live.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Adds a parameter with its first values and returns the leaf that layers compute with.
+    ///
+    /// # Errors
+    /// [`Error::DuplicateParameter`] when the name is taken.
+    pub fn add(&mut self, name: &str, values: Tensor) -> Result<Tensor> {
+        if self.index.contains_key(name) {
+            return Err(Error::DuplicateParameter(name.to_owned()));
+        }
+        let leaf = values
+            .f_to_kind(tch::Kind::Float)?
+            .f_to_device(self.device)?
+            .f_detach()?
+            .f_contiguous()?
+            .f_set_requires_grad(true)?;
+        self.index.insert(name.to_owned(), self.entries.len());
+        self.entries.push((name.to_owned(), leaf.shallow_clone()));
+        Ok(leaf)
+    }
+
+    /// The parameters in the order they were added.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.entries
+            .iter()
+            .map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// The parameter of that name.
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        self.index.get(name).map(|&i| &self.entries[i].1)
+    }
+
+    /// Number of named tensors.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Number of trainable numbers in all tensors together.
+    pub fn count(&self) -> usize {
+        self.entries.iter().map(|(_, t)| t.numel()).sum()
+    }
+
+    /// Sets all gradients to zero; their memory is kept for the next step.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn zero_grad(&self) -> Result<()> {
+        for (_, tensor) in &self.entries {
+            let mut grad = tensor.f_grad()?;
+            if grad.defined() {
+                let _ = grad.f_detach_()?.f_zero_()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies of all values under `prefix` + name, on the CPU, into `map`.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn save_into(&self, prefix: &str, map: &mut TensorMap) -> Result<()> {
+        for (name, tensor) in &self.entries {
+            let copy = tensor
+                .f_detach()?
+                .f_to_device(Device::Cpu)?
+                .f_detach_copy()?;
+            map.insert(format!("{prefix}{name}"), copy);
+        }
+        Ok(())
+    }
+
+    /// Fills the parameters from the tensors of `map` whose names begin with `prefix`. Shapes must
+    /// be equal; a tensor whose shape would merely broadcast is reported, never loaded.
+    ///
+    /// Nothing is changed unless `accept` agrees to the report.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] with the report when `accept` refuses it.
+    pub fn load_where(
+        &mut self,
+        prefix: &str,
+        map: &TensorMap,
+        accept: impl Fn(&LoadReport) -> bool,
+    ) -> Result<LoadReport> {
+        let report = self.compare(prefix, map);
+        if !accept(&report) {
+            return Err(Error::Weights(report.to_string()));
+        }
+        let _guard = tch::no_grad_guard();
+        for name in &report.matched {
+            if let (Some(&i), Some(source)) =
+                (self.index.get(name), map.get(&format!("{prefix}{name}")))
+            {
+                self.entries[i]
+                    .1
+                    .f_copy_(&source.f_to_device(self.device)?)?;
+            }
+        }
+        Ok(report)
+    }
+
+    /// Fills every parameter exactly: all names present, none left over, shapes equal.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] otherwise; nothing is changed then.
+    pub fn load(&mut self, prefix: &str, map: &TensorMap) -> Result<LoadReport> {
+        self.load_where(prefix, map, LoadReport::is_exact)
+    }
+
+    fn compare(&self, prefix: &str, map: &TensorMap) -> LoadReport {
+        let mut report = LoadReport::default();
+        for (name, tensor) in &self.entries {
+            match map.get(&format!("{prefix}{name}")) {
+                None => report.missing.push(name.clone()),
+                Some(source) if source.size() == tensor.size() => report.matched.push(name.clone()),
+                Some(source) => {
+                    report
+                        .mismatched
+                        .push((name.clone(), tensor.size(), source.size()));
+                }
+            }
+        }
+        let known = |name: &str| self.index.contains_key(name);
+        report.unexpected = map
+            .keys()
+            .filter_map(|key| key.strip_prefix(prefix))
+            .filter(|name| !known(name))
+            .map(str::to_owned)
+            .collect();
+        report
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Kind;
+
+    fn two() -> Parameters {
+        let mut p = Parameters::new(Device::Cpu);
+        let _ = p
+            .add(
+                "a.weight",
+                Tensor::zeros([4, 4, 3], (Kind::Float, Device::Cpu)),
+            )
+            .unwrap();
+        let _ = p
+            .add("a.bias", Tensor::ones([4], (Kind::Float, Device::Cpu)))
+            .unwrap();
+        p
+    }
+
+    #[test]
+    fn values_round_trip() {
+        let source = two();
+        let mut map = TensorMap::new();
+        source.save_into("net.", &mut map).unwrap();
+        let mut target = two();
+        let layer_view = target.get("a.bias").unwrap().shallow_clone();
+        map.insert(
+            "net.a.bias".into(),
+            Tensor::from_slice(&[1.0f32, 2.0, 3.0, 4.0]),
+        );
+        assert!(target.load("net.", &map).unwrap().is_exact());
+        assert_eq!(
+            Vec::<f32>::try_from(layer_view).unwrap(),
+            [1.0, 2.0, 3.0, 4.0]
+        );
+    }
+
+    #[test]
+    fn a_shape_that_broadcasts_is_refused_and_nothing_changes() {
+        let mut map = TensorMap::new();
+        map.insert(
+            "a.weight".into(),
+            Tensor::ones([4, 1, 3], (Kind::Float, Device::Cpu)),
+        );
+        map.insert(
+            "a.bias".into(),
+            Tensor::zeros([4], (Kind::Float, Device::Cpu)),
+        );
+        map.insert("b".into(), Tensor::zeros([1], (Kind::Float, Device::Cpu)));
+        let mut target = two();
+        let message = target.load("", &map).unwrap_err().to_string();
+        assert!(
+            message.contains("a.weight") && message.contains("unexpected `b`"),
+            "{message}"
+        );
+        assert_eq!(target.get("a.bias").unwrap().double_value(&[0]), 1.0);
+        let report = target.load_where("", &map, |_| true).unwrap();
+        assert_eq!(report.matched, ["a.bias"]);
+    }
+
+    #[test]
+    fn half_precision_files_do_not_turn_the_network_into_half() {
+        let mut map = TensorMap::new();
+        two().save_into("", &mut map).unwrap();
+        let half = map
+            .into_iter()
+            .map(|(k, v)| (k, v.to_kind(Kind::Half)))
+            .collect();
+        let mut target = two();
+        target.load("", &half).unwrap();
+        assert_eq!(target.get("a.bias").unwrap().kind(), Kind::Float);
+    }
+
+    #[test]
+    fn names_are_unique() {
+        assert!(matches!(
+            two().add("a.bias", Tensor::from_slice(&[0.0f32])),
+            Err(Error::DuplicateParameter(_))
+        ));
+    }
+}

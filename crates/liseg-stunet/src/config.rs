@@ -1,0 +1,136 @@
+//! The four published sizes, and anything in between.
+
+use liseg_nn::{Error, Precision, Result};
+use serde::{Deserialize, Serialize};
+
+/// The published sizes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Size {
+    /// STU-Net-S: widths 16–256, one block per stage, 14.6 M parameters.
+    #[default]
+    S,
+    /// STU-Net-B: widths 32–512, one block per stage, 58.3 M parameters.
+    B,
+    /// STU-Net-L: widths 64–1024, two blocks per stage, 440 M parameters.
+    L,
+    /// STU-Net-H: widths 96–1536, three blocks per stage, 1.46 G parameters.
+    H,
+}
+
+impl std::fmt::Display for Size {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::S => "STU-Net-S",
+            Self::B => "STU-Net-B",
+            Self::L => "STU-Net-L",
+            Self::H => "STU-Net-H",
+        })
+    }
+}
+
+/// The shape of an STU-Net.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StuNetConfig {
+    /// Image channels; the published networks take one.
+    pub input_channels: i64,
+    /// Output classes, background included.
+    pub classes: i64,
+    /// Channels of each stage.
+    pub widths: [i64; 6],
+    /// Residual blocks of each stage.
+    pub depths: [usize; 6],
+    /// Stride of stages 1 to 5 along (z, y, x); the field's `pool_op_kernel_sizes`.
+    pub strides: [[usize; 3]; 5],
+    /// Number format of activations.
+    pub precision: Precision,
+}
+
+impl StuNetConfig {
+    /// One of the published sizes, with one input channel and strides of 2 everywhere.
+    pub fn new(size: Size, classes: i64) -> Self {
+        let (width, depth) = match size {
+            Size::S => (16, 1),
+            Size::B => (32, 1),
+            Size::L => (64, 2),
+            Size::H => (96, 3),
+        };
+        Self {
+            input_channels: 1,
+            classes,
+            widths: [1, 2, 4, 8, 16, 16].map(|m| m * width),
+            depths: [depth; 6],
+            strides: [[2; 3]; 5],
+            precision: Precision::Auto,
+        }
+    }
+
+    /// STU-Net-S.
+    pub fn small(classes: i64) -> Self {
+        Self::new(Size::S, classes)
+    }
+
+    /// By how much the network divides each axis, (z, y, x).
+    pub fn stride_product(&self) -> [usize; 3] {
+        std::array::from_fn(|a| self.strides.iter().map(|s| s[a]).product())
+    }
+
+    /// A rough upper bound of the memory, in bytes, that one training step on a patch of `patch`
+    /// voxels takes for every sample of a batch: activations kept for the backward pass.
+    ///
+    /// Counts what autograd keeps per block — the input and output of each convolution and of each
+    /// normalisation — in f32; bf16 takes half.
+    pub fn activation_bytes(&self, patch: [usize; 3]) -> u64 {
+        let mut voxels: u64 = patch.iter().map(|&n| n as u64).product();
+        let mut total = 0;
+        for stage in 0..6 {
+            if stage > 0 {
+                voxels /= self.strides[stage - 1].iter().product::<usize>().max(1) as u64;
+            }
+            let maps = self.widths[stage] as u64 * voxels;
+            let decoder_blocks = if stage < 5 {
+                self.depths[stage] as u64
+            } else {
+                0
+            };
+            // Five maps a block: two convolutions, two norms, the shortcut; the decoder adds the
+            // up-sampled map and the concatenation of twice the width.
+            let blocks = self.depths[stage] as u64 + decoder_blocks;
+            total += maps * (5 * blocks + if stage < 5 { 3 } else { 0 });
+        }
+        total * 4
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        let refuse = |field, reason: String| Err(Error::Setting { field, reason });
+        if self.input_channels < 1 {
+            return refuse(
+                "network.input_channels",
+                "there must be at least one".into(),
+            );
+        }
+        if self.classes < 2 {
+            return refuse(
+                "network.classes",
+                format!(
+                    "{} classes leave nothing to tell apart; expected 2 or more",
+                    self.classes
+                ),
+            );
+        }
+        if self.widths.iter().any(|&w| w < 1) || self.depths.contains(&0) {
+            return refuse(
+                "network.widths",
+                "every stage needs channels and blocks".into(),
+            );
+        }
+        if self.strides.iter().flatten().any(|&s| s == 0 || s > 8) {
+            return refuse(
+                "network.strides",
+                format!("{:?} must each be 1 or 2", self.strides),
+            );
+        }
+        Ok(())
+    }
+}
