@@ -1,0 +1,101 @@
+//! What a strategy asks for and what it gets.
+
+use liseg_nn::Result;
+use liseg_nn::tch::Tensor;
+
+/// How many samples of each kind a strategy wants in every batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchRequest {
+    /// Patches with labels.
+    pub labelled: usize,
+    /// Patches without labels; 0 for supervised training.
+    pub unlabelled: usize,
+}
+
+/// Patches with labels, on the training device.
+#[derive(Debug)]
+pub struct Labelled {
+    /// f32 `[n, channels, z, y, x]`.
+    pub image: Tensor,
+    /// Class of every voxel, int64 `[n, z, y, x]`.
+    pub label: Tensor,
+    /// Voxels inside the scanned volume, bool `[n, z, y, x]`; all of them when `None`.
+    pub valid: Option<Tensor>,
+}
+
+/// Patches without labels, on the training device. There is no field a label could hide in.
+#[derive(Debug)]
+pub struct Unlabelled {
+    /// f32 `[n, channels, z, y, x]`.
+    pub image: Tensor,
+    /// Voxels inside the scanned volume, bool `[n, z, y, x]`; all of them when `None`.
+    pub valid: Option<Tensor>,
+}
+
+/// One training batch.
+#[derive(Debug)]
+pub struct Batch {
+    /// Patches with labels.
+    pub labelled: Option<Labelled>,
+    /// Patches without labels.
+    pub unlabelled: Option<Unlabelled>,
+}
+
+impl Labelled {
+    /// Number of patches.
+    pub fn len(&self) -> usize {
+        self.image.size().first().map_or(0, |&n| n as usize)
+    }
+
+    /// Whether there is no patch.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// `count` patches from `start` on; views, no copies.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn part(&self, start: usize, count: usize) -> Result<Self> {
+        Ok(Self {
+            image: narrow(&self.image, start, count)?,
+            label: narrow(&self.label, start, count)?,
+            valid: self
+                .valid
+                .as_ref()
+                .map(|v| narrow(v, start, count))
+                .transpose()?,
+        })
+    }
+}
+
+impl Unlabelled {
+    /// Number of patches.
+    pub fn len(&self) -> usize {
+        self.image.size().first().map_or(0, |&n| n as usize)
+    }
+
+    /// Whether there is no patch.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// `count` patches from `start` on; views, no copies.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn part(&self, start: usize, count: usize) -> Result<Self> {
+        Ok(Self {
+            image: narrow(&self.image, start, count)?,
+            valid: self
+                .valid
+                .as_ref()
+                .map(|v| narrow(v, start, count))
+                .transpose()?,
+        })
+    }
+}
+
+fn narrow(tensor: &Tensor, start: usize, count: usize) -> Result<Tensor> {
+    Ok(tensor.f_narrow(0, start as i64, count as i64)?)
+}

@@ -1,0 +1,366 @@
+//! Cross pseudo supervision.
+
+use crate::{Batch, BatchRequest, Candidate, Error, Labelled, Learner, Result, StepContext};
+use crate::{Progress, Strategy};
+use liseg_nn::loss::{DeepSupervision, DiceCrossEntropy, Target};
+use liseg_nn::tch::{Kind, Tensor, no_grad_guard};
+use liseg_nn::{OptimiserConfig, SegmentationNet, schedule};
+use serde::{Deserialize, Serialize};
+
+/// On which patches the networks supervise each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// Labelled patches only.
+    Labelled,
+    /// Unlabelled patches only.
+    Unlabelled,
+    /// All patches, as in the original.
+    #[default]
+    Both,
+}
+
+/// How the pseudo-supervision of labelled and unlabelled patches is averaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reduction {
+    /// One mean over all patches of the batch, as the published code does.
+    #[default]
+    Joint,
+    /// The mean over labelled plus the mean over unlabelled patches, as the paper writes it: twice
+    /// as much for equal halves.
+    Sum,
+}
+
+/// Which networks answer after training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Prediction {
+    /// The mean of both softmax maps.
+    #[default]
+    Mean,
+    /// The first network alone, as the published code does.
+    First,
+}
+
+/// Settings of cross pseudo supervision.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CpsConfig {
+    /// Labelled patches in a batch.
+    pub labelled: usize,
+    /// Unlabelled patches in a batch.
+    pub unlabelled: usize,
+    /// Loss on labels, applied at every scale.
+    pub loss: DiceCrossEntropy,
+    /// Loss on pseudo labels, applied at every scale; the original uses plain cross-entropy.
+    pub pseudo_loss: DiceCrossEntropy,
+    /// λ, the weight of the pseudo-supervision; the original uses 1.5.
+    pub weight: f64,
+    /// Share of the run over which λ rises from almost nothing (sigmoid ramp); 0 for no ramp.
+    pub ramp: f64,
+    /// On which patches the networks supervise each other.
+    pub apply_to: Scope,
+    /// How labelled and unlabelled patches are averaged.
+    pub reduction: Reduction,
+    /// Which networks answer after training.
+    pub predict_with: Prediction,
+}
+
+impl Default for CpsConfig {
+    fn default() -> Self {
+        Self {
+            labelled: 2,
+            unlabelled: 2,
+            loss: DiceCrossEntropy::default(),
+            pseudo_loss: DiceCrossEntropy::cross_entropy(),
+            weight: 1.5,
+            ramp: 0.1,
+            apply_to: Scope::Both,
+            reduction: Reduction::Joint,
+            predict_with: Prediction::Mean,
+        }
+    }
+}
+
+impl CpsConfig {
+    fn check(&self) -> Result<()> {
+        let refuse = |reason: String| {
+            Err(Error::Start {
+                strategy: "cps",
+                reason,
+            })
+        };
+        if self.labelled == 0 || self.unlabelled == 0 {
+            return refuse(format!(
+                "a batch of {} labelled and {} unlabelled patches; expected 1 or more of each",
+                self.labelled, self.unlabelled
+            ));
+        }
+        if !(self.weight >= 0.0 && self.weight.is_finite()) {
+            return refuse(format!("weight is {}; expected 0 or more", self.weight));
+        }
+        if !(0.0..=1.0).contains(&self.ramp) {
+            return refuse(format!(
+                "ramp is {}; expected a share of the run in 0..=1",
+                self.ramp
+            ));
+        }
+        Ok(())
+    }
+
+    /// λ at this point of the run.
+    fn weight_at(&self, progress: Progress) -> f64 {
+        let length = (self.ramp * progress.iterations as f64).round() as u64;
+        self.weight * schedule::sigmoid_ramp(progress.iteration, length)
+    }
+
+    /// The weight of each half's own mean in the pseudo-supervision: (labelled, unlabelled).
+    fn shares(&self) -> (f64, f64) {
+        let (l, u) = match self.apply_to {
+            Scope::Labelled => (self.labelled as f64, 0.0),
+            Scope::Unlabelled => (0.0, self.unlabelled as f64),
+            Scope::Both => (self.labelled as f64, self.unlabelled as f64),
+        };
+        match self.reduction {
+            Reduction::Joint => (l / (l + u), u / (l + u)),
+            Reduction::Sum => (f64::from(l > 0.0), f64::from(u > 0.0)),
+        }
+    }
+}
+
+/// Two networks of one architecture and different weights teach each other (Chen et al., CVPR 2021).
+///
+/// With p₁, p₂ the softmax maps and ŷ₁, ŷ₂ their argmax,
+///
+/// L = L_s(p₁, y) + L_s(p₂, y) + λ [ℓ(p₁, ŷ₂) + ℓ(p₂, ŷ₁)]
+///
+/// Pseudo labels carry no gradient, so each network's gradient holds only its own terms. Two equal
+/// networks would stay equal for ever and learn from themselves: that is refused at the start, and
+/// the logged `agreement` on unlabelled patches shows when they come close.
+#[derive(Debug)]
+pub struct Cps {
+    config: CpsConfig,
+    loss: DeepSupervision,
+    pseudo_loss: DeepSupervision,
+    learners: [Learner; 2],
+}
+
+/// Names of the logged losses of the two networks.
+const SUPERVISED: [&str; 2] = ["supervised", "supervised_b"];
+const PSEUDO: [&str; 2] = ["pseudo", "pseudo_b"];
+
+impl Cps {
+    /// Trains two networks that start different.
+    ///
+    /// # Errors
+    /// [`Error::Start`] for settings out of range or networks with equal weights.
+    pub fn new(
+        config: CpsConfig,
+        [first, second]: [Box<dyn SegmentationNet>; 2],
+        optimiser: OptimiserConfig,
+    ) -> Result<Self> {
+        config.check()?;
+        if are_equal(first.as_ref(), second.as_ref())? {
+            let reason = "both networks start from the same weights and would stay the same for \
+                          ever; give them different seeds, checkpoints or fresh heads";
+            return Err(Error::Start {
+                strategy: "cps",
+                reason: reason.into(),
+            });
+        }
+        let learners = [
+            Learner::new("network", first, optimiser)?,
+            Learner::new("network_b", second, optimiser)?,
+        ];
+        Ok(Self {
+            loss: DeepSupervision::new(config.loss),
+            pseudo_loss: DeepSupervision::new(config.pseudo_loss),
+            config,
+            learners,
+        })
+    }
+
+    fn forward(&self, image: &Tensor) -> Result<[Vec<Tensor>; 2]> {
+        let [a, b] = &self.learners;
+        Ok([
+            a.network().forward_scales(image)?,
+            b.network().forward_scales(image)?,
+        ])
+    }
+
+    /// Both supervised losses and, where asked for, both cross losses on labelled patches.
+    fn step_labelled(
+        &self,
+        labelled: &Labelled,
+        pseudo_weight: f64,
+        context: &mut StepContext,
+    ) -> Result<()> {
+        for range in context.micro_batches(labelled.len()) {
+            let share = range.len() as f64 / labelled.len() as f64;
+            let part = labelled.part(range.start, range.len())?;
+            let scales = self.forward(&part.image)?;
+            let pseudo = pseudo_labels(&scales, part.valid.as_ref())?;
+            let target = Target {
+                label: part.label,
+                valid: part.valid,
+            };
+            for (i, scales) in scales.iter().enumerate() {
+                let supervised = self.loss.terms(scales, &target)?.total;
+                context.record(SUPERVISED[i], &supervised, share)?;
+                let mut total = supervised;
+                if pseudo_weight > 0.0 {
+                    let cross = self.pseudo_loss.terms(scales, &pseudo[1 - i])?.total;
+                    total = total.f_add(&cross.f_mul_scalar(pseudo_weight)?)?;
+                }
+                context.backward(&total, share)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Both cross losses on unlabelled patches.
+    fn step_unlabelled(
+        &self,
+        unlabelled: &crate::Unlabelled,
+        pseudo_weight: f64,
+        context: &mut StepContext,
+    ) -> Result<()> {
+        for range in context.micro_batches(unlabelled.len()) {
+            let share = range.len() as f64 / unlabelled.len() as f64;
+            let part = unlabelled.part(range.start, range.len())?;
+            let scales = self.forward(&part.image)?;
+            let pseudo = pseudo_labels(&scales, part.valid.as_ref())?;
+            monitor(&scales, &pseudo, share, context)?;
+            if pseudo_weight == 0.0 {
+                continue;
+            }
+            for (i, scales) in scales.iter().enumerate() {
+                let cross = self.pseudo_loss.terms(scales, &pseudo[1 - i])?.total;
+                context.record(PSEUDO[i], &cross, share)?;
+                context.backward(&cross, share * pseudo_weight)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Strategy for Cps {
+    fn name(&self) -> &'static str {
+        "cps"
+    }
+
+    fn request(&self) -> BatchRequest {
+        BatchRequest {
+            labelled: self.config.labelled,
+            unlabelled: self.config.unlabelled,
+        }
+    }
+
+    fn step(&mut self, batch: &Batch, context: &mut StepContext) -> Result<()> {
+        let missing = |needed| Error::Batch {
+            strategy: "cps",
+            needed,
+        };
+        let labelled = batch.labelled.as_ref().ok_or(missing("labelled patches"))?;
+        let unlabelled = batch
+            .unlabelled
+            .as_ref()
+            .ok_or(missing("unlabelled patches"))?;
+        let weight = self.config.weight_at(context.progress());
+        let (of_labelled, of_unlabelled) = self.config.shares();
+        self.step_labelled(labelled, weight * of_labelled, context)?;
+        self.step_unlabelled(unlabelled, weight * of_unlabelled, context)?;
+        context.record(
+            "pseudo_weight",
+            &Tensor::f_from_slice(&[weight])?.f_squeeze()?,
+            1.0,
+        )
+    }
+
+    fn learners(&self) -> &[Learner] {
+        &self.learners
+    }
+
+    fn learners_mut(&mut self) -> &mut [Learner] {
+        &mut self.learners
+    }
+
+    fn predictors(&self) -> Vec<&dyn SegmentationNet> {
+        let [a, b] = &self.learners;
+        match self.config.predict_with {
+            Prediction::Mean => vec![a.network(), b.network()],
+            Prediction::First => vec![a.network()],
+        }
+    }
+
+    fn candidates(&self) -> Vec<Candidate<'_>> {
+        let [a, b] = &self.learners;
+        vec![
+            Candidate {
+                name: "mean".into(),
+                networks: vec![a.network(), b.network()],
+            },
+            Candidate {
+                name: "network".into(),
+                networks: vec![a.network()],
+            },
+            Candidate {
+                name: "network_b".into(),
+                networks: vec![b.network()],
+            },
+        ]
+    }
+}
+
+/// The hard labels of each network at full resolution, without gradient.
+fn pseudo_labels(scales: &[Vec<Tensor>; 2], valid: Option<&Tensor>) -> Result<[Target; 2]> {
+    let label = |scales: &Vec<Tensor>| -> Result<Target> {
+        let finest = &scales[0];
+        let label = finest.f_detach()?.f_argmax(1, false)?;
+        Ok(Target {
+            label,
+            valid: valid.map(Tensor::shallow_clone),
+        })
+    };
+    Ok([label(&scales[0])?, label(&scales[1])?])
+}
+
+/// Logs how far the two networks agree on unlabelled patches (Dice of their foregrounds), how sure
+/// the first one is, and how much foreground each sees: agreement near 1 early on means that they
+/// have become one network, foreground near 0 that both have given up.
+fn monitor(
+    scales: &[Vec<Tensor>; 2],
+    pseudo: &[Target; 2],
+    share: f64,
+    context: &mut StepContext,
+) -> Result<()> {
+    let _guard = no_grad_guard();
+    let foreground = |t: &Target| t.label.f_gt(0)?.f_to_kind(Kind::Float);
+    let (a, b) = (foreground(&pseudo[0])?, foreground(&pseudo[1])?);
+    let (in_a, in_b) = (a.f_sum(Kind::Float)?, b.f_sum(Kind::Float)?);
+    let common = a.f_mul(&b)?.f_sum(Kind::Float)?.f_mul_scalar(2.0)?;
+    // Two empty foregrounds agree perfectly: (0 + ε) / (0 + ε).
+    let epsilon = 1e-6;
+    let agreement = common
+        .f_add_scalar(epsilon)?
+        .f_div(&in_a.f_add(&in_b)?.f_add_scalar(epsilon)?)?;
+    let voxels = a.numel() as f64;
+    context.record("agreement", &agreement, share)?;
+    context.record("foreground", &in_a, share / voxels)?;
+    context.record("foreground_b", &in_b, share / voxels)?;
+    let confidence = scales[0][0]
+        .f_softmax(1, Kind::Float)?
+        .f_amax([1i64].as_slice(), false)?;
+    context.record("confidence", &confidence.f_mean(Kind::Float)?, share)
+}
+
+fn are_equal(a: &dyn SegmentationNet, b: &dyn SegmentationNet) -> Result<bool> {
+    for (name, tensor) in a.parameters().iter() {
+        match b.parameters().get(name) {
+            Some(other) if other.size() == tensor.size() && tensor.f_equal(other)? => {}
+            _ => return Ok(false),
+        }
+    }
+    Ok(true)
+}

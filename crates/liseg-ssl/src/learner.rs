@@ -1,0 +1,94 @@
+//! A network that is being trained.
+
+use liseg_nn::{
+    GradientNorm, Optimiser, OptimiserConfig, Result, SegmentationNet, TensorMap, clip_gradients,
+};
+
+/// A network with its optimiser.
+pub struct Learner {
+    name: String,
+    network: Box<dyn SegmentationNet>,
+    optimiser: Optimiser,
+}
+
+impl Learner {
+    /// Binds a fresh optimiser to a network. `name` prefixes its tensors in checkpoints.
+    ///
+    /// # Errors
+    /// When the optimiser's constants are out of range or libtorch fails.
+    pub fn new(
+        name: &str,
+        network: Box<dyn SegmentationNet>,
+        optimiser: OptimiserConfig,
+    ) -> Result<Self> {
+        let optimiser = Optimiser::new(optimiser, network.parameters())?;
+        Ok(Self {
+            name: name.to_owned(),
+            network,
+            optimiser,
+        })
+    }
+
+    /// The name that prefixes its tensors in checkpoints.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The network.
+    pub fn network(&self) -> &dyn SegmentationNet {
+        self.network.as_ref()
+    }
+
+    /// The network, to load weights into.
+    pub fn network_mut(&mut self) -> &mut dyn SegmentationNet {
+        self.network.as_mut()
+    }
+
+    /// Clips the gradients to a global norm of `clip`, moves the weights by one step at `lr` and
+    /// clears the gradients. When the norm is not finite the weights stay as they are.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn optimise(&mut self, lr: f64, clip: f64) -> Result<GradientNorm> {
+        let parameters = self.network.parameters();
+        let norm = clip_gradients(parameters, clip)?;
+        if norm.is_finite() {
+            self.optimiser.step(parameters, lr)?;
+        }
+        parameters.zero_grad()?;
+        Ok(norm)
+    }
+
+    /// Copies weights and optimiser state into `map`, under `{name}.` and `{name}.optimiser/`.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn save_into(&self, map: &mut TensorMap) -> Result<()> {
+        self.network
+            .parameters()
+            .save_into(&format!("{}.", self.name), map)?;
+        self.optimiser
+            .save_into(&format!("{}/optimiser.", self.name), map)
+    }
+
+    /// Restores what [`Learner::save_into`] saved.
+    ///
+    /// # Errors
+    /// When a tensor is missing, left over or of another shape.
+    pub fn load(&mut self, map: &TensorMap) -> Result<()> {
+        self.network
+            .parameters_mut()
+            .load(&format!("{}.", self.name), map)?;
+        self.optimiser
+            .load(&format!("{}/optimiser.", self.name), map)
+    }
+}
+
+impl std::fmt::Debug for Learner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Learner")
+            .field("name", &self.name)
+            .field("parameters", &self.network.parameters().count())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,56 @@
+//! Supervised and semi-supervised training strategies behind one trait, [`Strategy`].
+//!
+//! A strategy owns its networks and optimisers, says what batch it needs ([`BatchRequest`]), turns a
+//! [`Batch`] into gradients, names the networks that predict, and can save and restore everything
+//! it owns. The trainer knows nothing else about it.
+//!
+//! - [`Supervised`]: labelled patches only; the control of every other strategy.
+//! - [`Cps`]: cross pseudo supervision (Chen et al., CVPR 2021).
+//!
+//! [`StrategyConfig`] turns a name and its settings into a boxed strategy.
+//!
+//! # Example
+//! ```
+//! use liseg_nn::tch::{Device, Kind, Tensor};
+//! use liseg_nn::{OptimiserConfig, Precision};
+//! use liseg_ssl::{Batch, Labelled, Progress, StepContext, Strategy, StrategyConfig};
+//! use liseg_stunet::{StuNet, StuNetConfig};
+//! use liseg_volume::Seed;
+//!
+//! let shape = StuNetConfig { widths: [4; 6], precision: Precision::F32, ..StuNetConfig::small(2) };
+//! let mut strategy = StrategyConfig::default().build(OptimiserConfig::adamw(), &mut |name| {
+//!     let mut rng = Seed(1).stream(name, 0, 0);
+//!     Ok(Box::new(StuNet::new(&shape, Device::Cpu, &mut rng)?))
+//! })?;
+//! let batch = Batch {
+//!     labelled: Some(Labelled {
+//!         image: Tensor::f_zeros([1, 1, 32, 64, 32], (Kind::Float, Device::Cpu))?,
+//!         label: Tensor::f_zeros([1, 32, 64, 32], (Kind::Int64, Device::Cpu))?,
+//!         valid: None,
+//!     }),
+//!     unlabelled: None,
+//! };
+//! let mut context = StepContext::new(Progress { iteration: 0, iterations: 10 }, 1);
+//! strategy.step(&batch, &mut context)?;
+//! let norms = strategy.optimise(1e-3, 12.0)?;
+//! assert!(norms[0].is_finite() && context.log()?["supervised"].is_finite());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod batch;
+mod context;
+mod cps;
+mod error;
+mod learner;
+mod registry;
+mod strategy;
+mod supervised;
+
+pub use batch::{Batch, BatchRequest, Labelled, Unlabelled};
+pub use context::{Progress, StepContext};
+pub use cps::{Cps, CpsConfig, Prediction, Reduction, Scope};
+pub use error::{Error, Result};
+pub use learner::Learner;
+pub use registry::{NetworkFactory, StrategyConfig};
+pub use strategy::{Candidate, Strategy};
+pub use supervised::{Supervised, SupervisedConfig};

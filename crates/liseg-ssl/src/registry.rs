@@ -1,0 +1,61 @@
+//! From a name and its settings to a strategy.
+
+use crate::{Cps, CpsConfig, Result, Strategy, Supervised, SupervisedConfig};
+use liseg_nn::{OptimiserConfig, SegmentationNet};
+use serde::{Deserialize, Serialize};
+
+/// Makes the networks a strategy asks for, each by name, so that two networks of one run start
+/// from different weights.
+pub type NetworkFactory<'a> = dyn FnMut(&str) -> liseg_nn::Result<Box<dyn SegmentationNet>> + 'a;
+
+/// Which strategy, with its settings. In a config file: `name = "cps"` and the fields of its
+/// settings beside it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "lowercase")]
+pub enum StrategyConfig {
+    /// Labelled patches only.
+    Supervised(SupervisedConfig),
+    /// Cross pseudo supervision.
+    Cps(CpsConfig),
+}
+
+impl Default for StrategyConfig {
+    fn default() -> Self {
+        Self::Supervised(SupervisedConfig::default())
+    }
+}
+
+impl StrategyConfig {
+    /// The names that configs may use.
+    pub const NAMES: [&'static str; 2] = ["supervised", "cps"];
+
+    /// The strategy's name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Supervised(_) => "supervised",
+            Self::Cps(_) => "cps",
+        }
+    }
+
+    /// Builds the strategy on networks from `networks`.
+    ///
+    /// # Errors
+    /// When a setting is out of range, a network cannot be made, or libtorch fails.
+    pub fn build(
+        &self,
+        optimiser: OptimiserConfig,
+        networks: &mut NetworkFactory<'_>,
+    ) -> Result<Box<dyn Strategy>> {
+        Ok(match self {
+            Self::Supervised(config) => Box::new(Supervised::new(
+                config.clone(),
+                networks("network")?,
+                optimiser,
+            )?),
+            Self::Cps(config) => {
+                let pair = [networks("network")?, networks("network_b")?];
+                Box::new(Cps::new(config.clone(), pair, optimiser)?)
+            }
+        })
+    }
+}

@@ -1,0 +1,89 @@
+//! The trait.
+
+use crate::{Batch, BatchRequest, Learner, Result, StepContext};
+use liseg_nn::{GradientNorm, SegmentationNet, TensorMap};
+
+/// Networks that are scored together in validation: the mean of their softmax maps.
+pub struct Candidate<'a> {
+    /// How logs and tables call it.
+    pub name: String,
+    /// The networks.
+    pub networks: Vec<&'a dyn SegmentationNet>,
+}
+
+/// A way of training: everything about a method that the trainer does not need to know.
+///
+/// In every step the trainer calls [`Strategy::step`] with a batch as requested, then
+/// [`Strategy::optimise`]. Methods with a teacher override [`Strategy::after_step`] to move it.
+pub trait Strategy: Send {
+    /// The name it has in configs and tables.
+    fn name(&self) -> &'static str;
+
+    /// What every batch must hold.
+    fn request(&self) -> BatchRequest;
+
+    /// Runs the networks on a batch and adds up gradients in the learners' parameters, by
+    /// [`StepContext::backward`]. Changes no weight.
+    ///
+    /// # Errors
+    /// When the batch lacks what was requested or libtorch fails.
+    fn step(&mut self, batch: &Batch, context: &mut StepContext) -> Result<()>;
+
+    /// The networks in training.
+    fn learners(&self) -> &[Learner];
+
+    /// The networks in training, to be moved or loaded.
+    fn learners_mut(&mut self) -> &mut [Learner];
+
+    /// Called after every optimiser step, for averages that follow the learners.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    fn after_step(&mut self, context: &StepContext) -> Result<()> {
+        let _ = context;
+        Ok(())
+    }
+
+    /// The networks that predict: the mean of their softmax maps is the answer.
+    fn predictors(&self) -> Vec<&dyn SegmentationNet>;
+
+    /// What validation scores, the predictors among them.
+    fn candidates(&self) -> Vec<Candidate<'_>> {
+        vec![Candidate {
+            name: self.name().into(),
+            networks: self.predictors(),
+        }]
+    }
+
+    /// Moves every learner by one step. Gradients are clipped to a global norm of `clip` for each
+    /// learner; when one learner's gradients are not finite that learner stays where it is.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    fn optimise(&mut self, lr: f64, clip: f64) -> Result<Vec<GradientNorm>> {
+        self.learners_mut()
+            .iter_mut()
+            .map(|l| Ok(l.optimise(lr, clip)?))
+            .collect()
+    }
+
+    /// Copies everything the strategy owns into `map`.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    fn save_into(&self, map: &mut TensorMap) -> Result<()> {
+        self.learners()
+            .iter()
+            .try_for_each(|learner| Ok(learner.save_into(map)?))
+    }
+
+    /// Restores what [`Strategy::save_into`] saved.
+    ///
+    /// # Errors
+    /// When a tensor is missing, left over or of another shape.
+    fn load(&mut self, map: &TensorMap) -> Result<()> {
+        self.learners_mut()
+            .iter_mut()
+            .try_for_each(|learner| Ok(learner.load(map)?))
+    }
+}
