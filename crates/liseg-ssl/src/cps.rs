@@ -286,11 +286,11 @@ impl Strategy for Cps {
         &mut self.learners
     }
 
-    fn predictors(&self) -> Vec<&dyn SegmentationNet> {
+    fn predictors(&self) -> Vec<(&str, &dyn SegmentationNet)> {
         let [a, b] = &self.learners;
         match self.config.predict_with {
-            Prediction::Mean => vec![a.network(), b.network()],
-            Prediction::First => vec![a.network()],
+            Prediction::Mean => vec![a.named(), b.named()],
+            Prediction::First => vec![a.named()],
         }
     }
 

@@ -39,6 +39,11 @@ impl Learner {
         self.network.as_ref()
     }
 
+    /// The name and the network.
+    pub fn named(&self) -> (&str, &dyn SegmentationNet) {
+        (&self.name, self.network.as_ref())
+    }
+
     /// The network, to load weights into.
     pub fn network_mut(&mut self) -> &mut dyn SegmentationNet {
         self.network.as_mut()

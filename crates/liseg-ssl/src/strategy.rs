@@ -44,10 +44,11 @@ pub trait Strategy: Send {
         Ok(())
     }
 
-    /// The networks that predict: the mean of their softmax maps is the answer.
-    fn predictors(&self) -> Vec<&dyn SegmentationNet>;
+    /// The networks that predict: the mean of their softmax maps is the answer. Each goes with the
+    /// name that prefixes its tensors in checkpoints.
+    fn predictors(&self) -> Vec<(&str, &dyn SegmentationNet)>;
 
-    /// What validation scores, the predictors among them.
+    /// What validation scores; the first is what predicts.
     fn candidates(&self) -> Vec<Candidate<'_>> {
         vec![Candidate {
             name: self.name().into(),

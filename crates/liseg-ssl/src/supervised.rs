@@ -106,7 +106,7 @@ impl Strategy for Supervised {
         &mut self.learners
     }
 
-    fn predictors(&self) -> Vec<&dyn SegmentationNet> {
-        vec![self.learners[0].network()]
+    fn predictors(&self) -> Vec<(&str, &dyn SegmentationNet)> {
+        vec![self.learners[0].named()]
     }
 }

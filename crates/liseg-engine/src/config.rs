@@ -1,0 +1,320 @@
+//! Everything a run can be told, in one file.
+
+use crate::{Error, Result};
+use liseg_augment::AugmentConfig;
+use liseg_nn::{DeviceChoice, OptimiserConfig, Precision};
+use liseg_ssl::StrategyConfig;
+use liseg_stunet::Size;
+use liseg_volume::Seed;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// A training run. Every field but `data` has a default; the resolved config is saved with the run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// Folder of preprocessed cases, as `liseg preprocess` makes it; relative to the working folder.
+    pub data: PathBuf,
+    /// Seed of everything random: first weights, patches, augmentation, folds.
+    #[serde(default = "default_seed")]
+    pub seed: Seed,
+    /// Where to compute: `auto`, `cpu`, `cuda` or `cuda:N`.
+    #[serde(default)]
+    pub device: DeviceChoice,
+    /// Number format of activations: `auto`, `f32` or `bf16`.
+    #[serde(default)]
+    pub precision: Precision,
+    /// The network.
+    #[serde(default)]
+    pub network: NetworkConfig,
+    /// The training strategy and its settings.
+    #[serde(default)]
+    pub strategy: StrategyConfig,
+    /// The optimiser and its constants.
+    #[serde(default = "OptimiserConfig::adamw")]
+    pub optimiser: OptimiserConfig,
+    /// Length of the run, learning rate, clipping.
+    #[serde(default)]
+    pub training: TrainingConfig,
+    /// Random transforms of training patches.
+    #[serde(default)]
+    pub augment: AugmentConfig,
+    /// Threads that prepare patches.
+    #[serde(default)]
+    pub loader: LoaderSettings,
+    /// Labelled cases kept back to choose the best weights.
+    #[serde(default)]
+    pub validation: ValidationConfig,
+}
+
+fn default_seed() -> Seed {
+    Seed(1)
+}
+
+/// Which network.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NetworkConfig {
+    /// STU-Net's size: `S`, `B`, `L` or `H`.
+    pub size: Size,
+    /// Channels of the six stages in place of the size's own, to try something small quickly.
+    pub widths: Option<[i64; 6]>,
+    /// Weights to start from: a safetensors file with STU-Net's parameter names. Heads of another
+    /// number of classes are drawn afresh.
+    pub weights: Option<PathBuf>,
+}
+
+/// How long and how fast to learn.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainingConfig {
+    /// Number of epochs. An epoch ends with a line in `metrics.jsonl` and a checkpoint.
+    pub epochs: u64,
+    /// Steps of an epoch; nnU-Net: 250.
+    pub iterations_per_epoch: u64,
+    /// First learning rate; it falls to zero over the run as (1 − i / n)^0.9, step by step.
+    pub learning_rate: f64,
+    /// Steps over which the learning rate rises linearly at the start.
+    pub warm_up: u64,
+    /// Largest global norm of the gradients of one network; nnU-Net: 12.
+    pub gradient_clip: f64,
+    /// Samples that go through the network at once; their gradients add up over the batch. 0 picks
+    /// 1 on a CPU (less memory, faster) and the whole batch on a GPU.
+    pub micro_batch: usize,
+    /// Share of labelled patches that are made to show foreground; nnU-Net: 0.33.
+    pub foreground_share: f64,
+    /// Patch (z, y, x) in voxels in place of the plan's.
+    pub patch_size: Option<[usize; 3]>,
+}
+
+impl Default for TrainingConfig {
+    fn default() -> Self {
+        Self {
+            epochs: 100,
+            iterations_per_epoch: 250,
+            learning_rate: 3e-4,
+            warm_up: 0,
+            gradient_clip: 12.0,
+            micro_batch: 0,
+            foreground_share: 0.33,
+            patch_size: None,
+        }
+    }
+}
+
+/// How patches are prepared beside the training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoaderSettings {
+    /// Threads that cut and augment patches. The result does not depend on their number.
+    pub workers: usize,
+    /// Batches kept ready.
+    pub prefetch: usize,
+}
+
+impl Default for LoaderSettings {
+    fn default() -> Self {
+        Self { workers: 2, prefetch: 4 }
+    }
+}
+
+/// Which labelled cases are kept back, and how often they are looked at.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ValidationConfig {
+    /// Parts the labelled patients are cut into; 0 trains on all of them and keeps the last weights.
+    pub folds: usize,
+    /// Which part is kept back, from 0.
+    pub fold: usize,
+    /// Epochs between two validations; the last epoch always validates.
+    pub every: u64,
+}
+
+impl Default for ValidationConfig {
+    fn default() -> Self {
+        Self { folds: 0, fold: 0, every: 5 }
+    }
+}
+
+impl RunConfig {
+    /// A run with default settings on a folder of preprocessed cases.
+    pub fn new(data: impl Into<PathBuf>) -> Self {
+        Self {
+            data: data.into(),
+            seed: default_seed(),
+            device: DeviceChoice::default(),
+            precision: Precision::default(),
+            network: NetworkConfig::default(),
+            strategy: StrategyConfig::default(),
+            optimiser: OptimiserConfig::adamw(),
+            training: TrainingConfig::default(),
+            augment: AugmentConfig::default(),
+            loader: LoaderSettings::default(),
+            validation: ValidationConfig::default(),
+        }
+    }
+
+    /// Reads a TOML file and applies overrides such as `training.epochs=20` in their order. A value
+    /// that is no TOML literal is taken as text, so `data=folder` needs no quotes.
+    ///
+    /// # Errors
+    /// [`Error::Io`] and [`Error::Config`] naming the file; a misspelt key is answered with the
+    /// nearest right one.
+    pub fn read(path: &Path, overrides: &[String]) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let refuse = |reason: String| Error::Config { path: path.to_owned(), reason };
+        let mut table: toml::Table =
+            toml::from_str(&text).map_err(|e| refuse(one_line(&e.to_string())))?;
+        for setting in overrides {
+            set(&mut table, setting)
+                .map_err(|reason| Error::Config { path: PathBuf::from("--set"), reason })?;
+        }
+        let config: Self =
+            table.try_into().map_err(|e: toml::de::Error| refuse(explain(&e.to_string())))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The config as a TOML file.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when a value has no form in TOML.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string_pretty(self)
+            .map_err(|e| Error::Config { path: PathBuf::from("config.toml"), reason: e.to_string() })
+    }
+
+    /// Checks what can be checked without data.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] naming the field.
+    pub fn check(&self) -> Result<()> {
+        let refuse = |field, reason: String| Err(Error::Setting { field, reason });
+        let t = &self.training;
+        if t.epochs == 0 || t.iterations_per_epoch == 0 {
+            return refuse("training.epochs", "a run needs at least one epoch of one step".into());
+        }
+        if !(t.learning_rate.is_finite() && t.learning_rate >= 0.0) {
+            return refuse("training.learning_rate", format!("{} is no rate", t.learning_rate));
+        }
+        if !(t.gradient_clip > 0.0) {
+            return refuse("training.gradient_clip", format!("{} must be positive", t.gradient_clip));
+        }
+        if !(0.0..=1.0).contains(&t.foreground_share) {
+            let reason = format!("{} must lie in 0..=1", t.foreground_share);
+            return refuse("training.foreground_share", reason);
+        }
+        let v = &self.validation;
+        if v.folds == 1 || (v.folds > 0 && v.fold >= v.folds) || v.every == 0 {
+            return refuse(
+                "validation",
+                format!(
+                    "fold {} of {} every {} epochs; expected 2 or more folds (0 for none), a fold \
+                     below their number, and at least 1 epoch",
+                    v.fold, v.folds, v.every
+                ),
+            );
+        }
+        Ok(())
+    }
+
+    /// Steps of the whole run.
+    pub fn iterations(&self) -> u64 {
+        self.training.epochs * self.training.iterations_per_epoch
+    }
+}
+
+/// Puts `a.b.c=value` into a table.
+fn set(table: &mut toml::Table, setting: &str) -> Result<(), String> {
+    let (key, value) = setting
+        .split_once('=')
+        .ok_or_else(|| format!("`{setting}` is no setting; expected key=value"))?;
+    let value = format!("v = {value}")
+        .parse::<toml::Table>()
+        .ok()
+        .and_then(|mut t| t.remove("v"))
+        .unwrap_or_else(|| toml::Value::String(value.to_owned()));
+    let mut parts: Vec<&str> = key.trim().split('.').collect();
+    let last = parts.pop().filter(|l| !l.is_empty()).ok_or("the key is empty")?;
+    let mut place = table;
+    for part in parts {
+        let entry = place
+            .entry(part.to_owned())
+            .or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        place = entry.as_table_mut().ok_or_else(|| format!("`{part}` in `{key}` is no section"))?;
+    }
+    place.insert(last.to_owned(), value);
+    Ok(())
+}
+
+/// serde's message for a config, with the nearest known key when one is misspelt.
+fn explain(message: &str) -> String {
+    let line = one_line(message);
+    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    if !(message.contains("unknown field") || message.contains("unknown variant")) {
+        return line;
+    }
+    let Some((found, known)) = quoted.split_first() else { return line };
+    let nearest = known
+        .iter()
+        .map(|k| (strsim::damerau_levenshtein(found, k), *k))
+        .min()
+        .filter(|(distance, _)| *distance <= 2.max(found.len() / 3));
+    match nearest {
+        Some((_, key)) => format!("unknown key or value `{found}`; did you mean `{key}`?"),
+        None => line,
+    }
+}
+
+fn one_line(message: &str) -> String {
+    message.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str, overrides: &[&str]) -> Result<RunConfig> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        RunConfig::read(file.path(), &overrides.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_config_survives_a_round_trip() {
+        let text = "data = \"d\"\n[strategy]\nname = \"cps\"\nweight = 0.5\n[optimiser]\nname = \"sgd\"\n";
+        let config = read(text, &["training.epochs=3", "data=elsewhere", "network.size=B"]).unwrap();
+        assert_eq!((config.training.epochs, config.network.size), (3, Size::B));
+        assert_eq!(config.data, Path::new("elsewhere"));
+        assert_eq!(read(&config.to_toml().unwrap(), &[]).unwrap(), config);
+        let default = RunConfig::new("d");
+        assert_eq!(read(&default.to_toml().unwrap(), &[]).unwrap(), default);
+    }
+
+    #[test]
+    fn misspelt_keys_are_answered_with_the_right_one() {
+        for (text, overrides, wanted) in [
+            ("data = \"d\"\n[training]\nepoch = 3\n", vec![], "`epochs`"),
+            ("data = \"d\"\n[strategy]\nname = \"csp\"\n", vec![], "`cps`"),
+            ("data = \"d\"\n[strategy]\nname = \"cps\"\nwieght = 1.0\n", vec![], "`weight`"),
+            ("data = \"d\"\n", vec!["trainning.epochs=3"], "`training`"),
+        ] {
+            let message = read(text, &overrides).unwrap_err().to_string();
+            assert!(message.contains(wanted) && !message.contains('\n'), "{message}");
+        }
+    }
+
+    #[test]
+    fn impossible_settings_name_their_field() {
+        for (setting, field) in [
+            ("training.epochs=0", "training.epochs"),
+            ("training.gradient_clip=0", "training.gradient_clip"),
+            ("validation.folds=1", "validation"),
+        ] {
+            let message = read("data = \"d\"", &[setting]).unwrap_err().to_string();
+            assert!(message.starts_with(field), "{message}");
+        }
+        assert!(read("data = \"d\"", &["nonsense"]).is_err());
+        assert!(read("", &[]).unwrap_err().to_string().contains("data"));
+    }
+}

@@ -1,0 +1,15 @@
+//! From an image file to a mask in the same geometry.
+
+mod export;
+mod folder;
+mod gaussian;
+mod model;
+mod postprocess;
+mod sliding_window;
+
+pub use export::{labels_on_source_grid, probabilities_on_source_grid};
+pub use folder::{FolderOutcome, PredictEvent, image_files, predict_files};
+pub use gaussian::importance_map;
+pub use model::{Model, Prediction};
+pub use postprocess::Postprocessing;
+pub use sliding_window::{SlidingWindow, Tta, tile_starts};

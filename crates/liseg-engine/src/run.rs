@@ -1,0 +1,199 @@
+//! A run is a folder.
+
+use crate::{Error, Result, RunConfig};
+use liseg_nn::runtime::Runtime;
+use serde::{Deserialize, Serialize};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// The folder of a training run: config, manifest, metrics, checkpoints, validation results.
+#[derive(Debug, Clone)]
+pub struct RunFolder {
+    path: PathBuf,
+}
+
+/// What a run was made with, for those who want to repeat it.
+#[derive(Debug, Clone, Serialize)]
+struct Manifest {
+    liseg: &'static str,
+    strategy: &'static str,
+    device: String,
+    precision: String,
+    runtime: Runtime,
+    plan: serde_json::Value,
+    training_cases: Vec<String>,
+    unlabelled_cases: Vec<String>,
+    validation_cases: Vec<String>,
+}
+
+/// The cases a run uses, by role.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaseRoles {
+    /// Labelled cases to learn from.
+    pub labelled: Vec<String>,
+    /// Cases to learn from without labels.
+    pub unlabelled: Vec<String>,
+    /// Labelled cases kept back.
+    pub validation: Vec<String>,
+}
+
+impl RunFolder {
+    /// Makes a new run folder and writes the resolved config into it.
+    ///
+    /// # Errors
+    /// [`Error::Run`] when a run is there already; [`Error::Io`].
+    pub fn create(path: &Path, config: &RunConfig) -> Result<Self> {
+        let run = Self { path: path.to_owned() };
+        if run.config_file().exists() {
+            let reason = "a run is here already; resume it with --resume, or choose another --out";
+            return Err(Error::Run { path: path.to_owned(), reason: reason.into() });
+        }
+        let checkpoints = path.join("checkpoints");
+        std::fs::create_dir_all(&checkpoints).map_err(Error::io(&checkpoints))?;
+        write_atomically(&run.config_file(), config.to_toml()?.as_bytes())?;
+        Ok(run)
+    }
+
+    /// Opens the folder of an earlier run.
+    ///
+    /// # Errors
+    /// [`Error::Run`] when there is none.
+    pub fn open(path: &Path) -> Result<Self> {
+        let run = Self { path: path.to_owned() };
+        if run.config_file().is_file() {
+            return Ok(run);
+        }
+        let reason = "no run here: config.toml is missing; give the folder that `liseg train` wrote";
+        Err(Error::Run { path: path.to_owned(), reason: reason.into() })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The resolved config.
+    pub fn config_file(&self) -> PathBuf {
+        self.path.join("config.toml")
+    }
+
+    /// Everything needed to go on: networks, optimisers, progress.
+    pub fn last_checkpoint(&self) -> PathBuf {
+        self.path.join("checkpoints/last.safetensors")
+    }
+
+    /// The predicting networks as they were when they validated best.
+    pub fn best_checkpoint(&self) -> PathBuf {
+        self.path.join("checkpoints/best.safetensors")
+    }
+
+    /// The weights to predict with: the best ones where validation chose some, else the last.
+    ///
+    /// # Errors
+    /// [`Error::Run`] when there is none yet.
+    pub fn weights(&self) -> Result<PathBuf> {
+        let found = [self.best_checkpoint(), self.last_checkpoint()].into_iter().find(|p| p.is_file());
+        found.ok_or_else(|| Error::Run {
+            path: self.path.clone(),
+            reason: "no checkpoint yet; let the training finish its first epoch".into(),
+        })
+    }
+
+    /// One JSON object per epoch.
+    pub fn metrics_file(&self) -> PathBuf {
+        self.path.join("metrics.jsonl")
+    }
+
+    pub(crate) fn write_manifest(
+        &self,
+        config: &RunConfig,
+        (device, precision): (String, String),
+        plan: serde_json::Value,
+        roles: &CaseRoles,
+    ) -> Result<()> {
+        let manifest = Manifest {
+            liseg: env!("CARGO_PKG_VERSION"),
+            strategy: config.strategy.name(),
+            device,
+            precision,
+            runtime: Runtime::inspect(),
+            plan,
+            training_cases: roles.labelled.clone(),
+            unlabelled_cases: roles.unlabelled.clone(),
+            validation_cases: roles.validation.clone(),
+        };
+        let text = serde_json::to_string_pretty(&manifest).unwrap_or_default();
+        write_atomically(&self.path.join("manifest.json"), text.as_bytes())
+    }
+
+    /// Appends one object to `metrics.jsonl`.
+    pub(crate) fn append_metrics(&self, record: &EpochRecord) -> Result<()> {
+        let path = self.metrics_file();
+        let io = Error::io(path.clone());
+        let line = serde_json::to_string(record).unwrap_or_default() + "\n";
+        std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .and_then(|mut file| file.write_all(line.as_bytes()))
+            .map_err(io)
+    }
+
+    /// The epochs recorded so far.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; lines that a kill cut short are passed over.
+    pub fn metrics(&self) -> Result<Vec<EpochRecord>> {
+        let path = self.metrics_file();
+        if !path.exists() {
+            return Ok(Vec::new());
+        }
+        let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+        Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    }
+
+    /// Drops the records of `epoch` and later: they will be made again.
+    pub(crate) fn forget_metrics_from(&self, epoch: u64) -> Result<()> {
+        let kept: String = self
+            .metrics()?
+            .iter()
+            .filter(|record| record.epoch < epoch)
+            .filter_map(|record| serde_json::to_string(record).ok())
+            .map(|line| line + "\n")
+            .collect();
+        write_atomically(&self.metrics_file(), kept.as_bytes())
+    }
+}
+
+/// One line of `metrics.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EpochRecord {
+    /// Epoch, from 0.
+    pub epoch: u64,
+    /// Steps taken since the start of the run.
+    pub iteration: u64,
+    /// Learning rate of the last step.
+    pub learning_rate: f64,
+    /// Means over the epoch of everything the strategy logged, by name.
+    pub terms: std::collections::BTreeMap<String, f64>,
+    /// Mean norm of the gradients before clipping, of all networks together.
+    pub gradient_norm: f64,
+    /// Seconds the epoch took, validation left out.
+    pub seconds: f64,
+    /// Share of that time spent waiting for patches.
+    pub data_wait: f64,
+    /// Largest memory of the process so far, in bytes, where the system says.
+    pub peak_memory: Option<u64>,
+    /// Mean Dice on the validation cases of every candidate, when the epoch validated.
+    pub validation: Option<std::collections::BTreeMap<String, f64>>,
+}
+
+/// Writes a file by way of a temporary one beside it.
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut temporary = tempfile::NamedTempFile::new_in(folder).map_err(Error::io(path))?;
+    temporary.write_all(bytes).map_err(Error::io(path))?;
+    temporary.as_file().sync_all().map_err(Error::io(path))?;
+    temporary.persist(path).map_err(|e| Error::io(path)(e.error))?;
+    Ok(())
+}
