@@ -6,6 +6,7 @@
 
 mod golden {
     mod nifti;
+    mod nnunet;
 }
 
 use std::path::PathBuf;

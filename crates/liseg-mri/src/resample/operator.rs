@@ -198,16 +198,12 @@ fn prefilter(lines: &mut [Row]) {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
     use ndarray::Array2;
 
     /// The operator as a matrix `[new, old]`.
-    pub(in super::super) fn matrix(
-        old: usize,
-        new: usize,
-        interpolation: Interpolation,
-    ) -> Array2<f64> {
+    fn matrix(old: usize, new: usize, interpolation: Interpolation) -> Array2<f64> {
         let mut out = Array2::zeros((new, old));
         Operator::new(old, new, interpolation).apply(
             Array2::<f64>::eye(old).view(),
@@ -252,5 +248,37 @@ pub(super) mod tests {
         assert_eq!(nearest(6, 3), [1, 3, 5]);
         assert_eq!(nearest(2, 5), [0, 0, 1, 1, 1]);
         assert_eq!(linear(2, 4), [(0, 0.0), (0, 0.25), (0, 0.75), (1, 0.0)]);
+    }
+
+    /// The matrices of scikit-image 0.26 with SciPy 1.17, computed from unit impulses, to 1e-12. They
+    /// are not part of the crate: see `tests/golden.rs`.
+    #[test]
+    fn operators_equal_scikit_images() {
+        let Some(data) = std::env::var_os("LISEG_DATA") else {
+            eprintln!("skipped: LISEG_DATA is not set");
+            return;
+        };
+        let folder = std::path::PathBuf::from(data).join("../reference/golden/nnunet");
+        let bytes = std::fs::read(folder.join("resampling.safetensors")).unwrap();
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let mut compared = 0;
+        for (name, tensor) in tensors.iter().filter(|(n, _)| n.starts_with("operator_o")) {
+            let interpolation = match &name["operator_o".len()..][..1] {
+                "0" => Interpolation::Nearest,
+                "1" => Interpolation::Linear,
+                _ => Interpolation::Cubic,
+            };
+            let (new, old) = (tensor.shape()[0], tensor.shape()[1]);
+            let found = matrix(old, new, interpolation);
+            for (found, expected) in found.iter().zip(tensor.data().chunks_exact(8)) {
+                let expected = f64::from_le_bytes(expected.try_into().unwrap());
+                assert!(
+                    (found - expected).abs() < 1e-12,
+                    "{name}: {found} is not {expected}"
+                );
+            }
+            compared += 1;
+        }
+        assert_eq!(compared, 24);
     }
 }
