@@ -1,0 +1,32 @@
+//! NIfTI files: reading with every doubt turned into an error or a warning, writing with the
+//! source's geometry.
+
+mod data_type;
+mod fields;
+mod form;
+mod header;
+mod read;
+mod source;
+mod warning;
+mod write;
+
+pub use data_type::DataType;
+pub use fields::Version;
+pub use form::AffineSource;
+pub use header::Header;
+pub use read::{read_header, read_image, read_labels};
+pub use warning::Warning;
+pub use write::{write_image, write_labels};
+
+use liseg_volume::Volume;
+
+/// A volume as read from a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Nifti<T> {
+    /// Voxels, axes (z, y, x), with their affine in millimetres.
+    pub volume: Volume<T>,
+    /// What the file says about itself; pass it on to write a result with the same geometry.
+    pub header: Header,
+    /// What is odd about the file, header and voxels.
+    pub warnings: Vec<Warning>,
+}

@@ -1,0 +1,272 @@
+//! Reading: header, then voxels straight into their array.
+
+use super::fields::{Fields, Version};
+use super::source::Source;
+use super::{DataType, Header, Nifti, Warning};
+use crate::{Error, Result};
+use liseg_volume::Volume;
+use ndarray::Array3;
+use std::path::{Path, PathBuf};
+
+/// Bytes decoded at once: fits into a core's own cache together with what it becomes.
+const CHUNK: usize = 128 * 1024;
+
+/// Reads the header of a NIfTI file; of a compressed file only the first bytes are decompressed.
+///
+/// Files with several volumes are described too. The geometry, and that the file is large enough
+/// for its voxels, are checked as they are when the voxels are read.
+///
+/// # Errors
+/// As [`read_image`], except [`Error::SeveralVolumes`] and what only the voxels can show.
+pub fn read_header(path: impl AsRef<Path>) -> Result<Header> {
+    open(path.as_ref()).map(|(header, _)| header)
+}
+
+/// Reads one 3-D volume as f32, scaled by the file's slope and intercept.
+///
+/// `.nii`, `.nii.gz` and `.hdr`/`.img` pairs (either name may be given) of NIfTI-1 and NIfTI-2, in
+/// both byte orders; compression is recognised by content. Trailing axes of one voxel are dropped,
+/// missing axes get one voxel. Values are scaled in f64 and rounded once. NaN and infinite voxels
+/// are kept and counted in a warning.
+///
+/// # Errors
+/// An [`Error`] naming the file, for everything that makes voxels, values or place doubtful: files
+/// cut short, damaged compression, impossible header fields, an affine that is not invertible, or
+/// more than one volume. Memory is never taken before the file is known to be able to fill it.
+pub fn read_image(path: impl AsRef<Path>) -> Result<Nifti<f32>> {
+    let path = path.as_ref();
+    let (header, mut source) = open(path)?;
+    let (data_type, big_endian) = (header.data_type, header.big_endian());
+    let mut count = 0;
+    let values = match header.scaling() {
+        None => voxels(path, &header, &mut source, 0f32, |_, bytes, out| {
+            data_type.decode(bytes, big_endian, out, |v| v as f32);
+            count += out.iter().filter(|v| !v.is_finite()).count();
+            Ok(())
+        }),
+        Some((slope, intercept)) => voxels(path, &header, &mut source, 0f32, |_, bytes, out| {
+            data_type.decode(bytes, big_endian, out, |v| (v * slope + intercept) as f32);
+            count += out.iter().filter(|v| !v.is_finite()).count();
+            Ok(())
+        }),
+    }?;
+    let mut nifti = finish(header, source, values)?;
+    if count > 0 {
+        nifti.warnings.push(Warning::NotFinite { count });
+    }
+    Ok(nifti)
+}
+
+/// Reads one 3-D label map exactly, whatever type it is stored in.
+///
+/// Files as for [`read_image`]. Stored values must be whole numbers from 0 to 255; where the file has
+/// a slope or intercept, scaled values may miss a whole number by the slope's f32 rounding (1e-4).
+///
+/// # Errors
+/// [`Error::Label`] with value and place of the first voxel that is no label, and as [`read_image`].
+pub fn read_labels(path: impl AsRef<Path>) -> Result<Nifti<u8>> {
+    let path = path.as_ref();
+    let (header, mut source) = open(path)?;
+    let (data_type, big_endian) = (header.data_type, header.big_endian());
+    let scaling = header.scaling();
+    let [_, ny, nx] = header.geometry().shape;
+    let mut scratch = vec![0f64; CHUNK];
+    let values = voxels(path, &header, &mut source, 0u8, |first, bytes, out| {
+        if data_type == DataType::U8 && scaling.is_none() {
+            out.copy_from_slice(bytes);
+            return Ok(());
+        }
+        let found = &mut scratch[..out.len()];
+        let (slope, intercept) = scaling.unwrap_or((1.0, 0.0));
+        data_type.decode(bytes, big_endian, found, |v| v * slope + intercept);
+        let tolerance = if scaling.is_some() { 1e-4 } else { 0.0 };
+        for (i, (label, &value)) in out.iter_mut().zip(found.iter()).enumerate() {
+            let whole = value.round();
+            // Written so that NaN is refused too.
+            let valid = (value - whole).abs() <= tolerance && (0.0..=255.0).contains(&whole);
+            if !valid {
+                let at = first + i;
+                let voxel = [at / (nx * ny), at / nx % ny, at % nx];
+                return Err(Error::Label {
+                    path: path.to_owned(),
+                    value,
+                    voxel,
+                });
+            }
+            *label = whole as u8;
+        }
+        Ok(())
+    })?;
+    finish(header, source, values)
+}
+
+/// Opens a file, checks its header, and leaves the stream at the first voxel's file.
+fn open(path: &Path) -> Result<(Header, Source)> {
+    let path = &header_path(path);
+    let mut source = Source::open(path)?;
+    let mut bytes = [0; 540];
+    source.read_exact(&mut bytes[..348], 348)?;
+    let mut fields = match recognise(path, &bytes)? {
+        (Version::One, big_endian, paired) => {
+            Fields::decode(&bytes, Version::One, big_endian, paired)
+        }
+        (Version::Two, big_endian, paired) => {
+            source.read_exact(&mut bytes[348..], 540)?;
+            Fields::decode(&bytes, Version::Two, big_endian, paired)
+        }
+    };
+    let image = image_path(path);
+    if fields.paired && image.is_none() {
+        // The magic of a pair in a file whose name says that it is not one: voxels follow.
+        fields.paired = false;
+        let header = fields.version.header_bytes() as f64;
+        if fields.vox_offset < header {
+            fields.vox_offset = 0.0;
+        }
+    }
+    let header = Header::new(path, fields)?;
+    if let (true, Some(image)) = (header.fields.paired, image) {
+        source = Source::open(&image)?;
+    }
+    let bytes = header.voxels() * header.data_type.bytes() as u64;
+    source.check_size(header.offset() + bytes)?;
+    Ok((header, source))
+}
+
+/// Version, byte order (true for big endian) and whether the voxels are in a file of their own.
+fn recognise(path: &Path, bytes: &[u8; 540]) -> Result<(Version, bool, bool)> {
+    let refuse = |reason: String| {
+        Err(Error::NotNifti {
+            path: path.to_owned(),
+            reason,
+        })
+    };
+    let size: [u8; 4] = std::array::from_fn(|i| bytes[i]);
+    if let magic @ (b"n+2\0" | b"ni2\0") = &bytes[4..8] {
+        if bytes[8..12] != *b"\r\n\x1a\n" {
+            return refuse(
+                "its NIfTI-2 signature is damaged, as by a transfer in text mode".into(),
+            );
+        }
+        let big_endian = i32::from_be_bytes(size) == 540;
+        return Ok((Version::Two, big_endian, magic[1] == b'i'));
+    }
+    let paired = match &bytes[344..348] {
+        b"n+1\0" => false,
+        b"ni1\0" => true,
+        _ if bytes[..2] == [0x1f, 0x8b] => return refuse("it was compressed twice".into()),
+        _ if i32::from_le_bytes(size) == 348 || i32::from_be_bytes(size) == 348 => {
+            return refuse("it looks like an Analyze 7.5 file, which stores no orientation".into());
+        }
+        found => {
+            return refuse(format!(
+                "it lacks the mark `n+1`; found {:?}",
+                found.escape_ascii().to_string()
+            ));
+        }
+    };
+    let big_endian = match (i32::from_le_bytes(size), i32::from_be_bytes(size)) {
+        (348, _) => false,
+        (_, 348) => true,
+        // A wrong size: the number of axes tells the byte order.
+        _ => (1..=7).contains(&i16::from_be_bytes([bytes[40], bytes[41]])),
+    };
+    Ok((Version::One, big_endian, paired))
+}
+
+/// The header's file, for the name of either file of a pair.
+fn header_path(path: &Path) -> PathBuf {
+    sibling(path, ".img", &[".hdr"]).unwrap_or_else(|| path.to_owned())
+}
+
+/// The voxels' file, for the name of a pair's header; `None` for single files.
+fn image_path(path: &Path) -> Option<PathBuf> {
+    sibling(path, ".hdr", &[".img", ".img.gz"])
+}
+
+/// `name<from>[.gz]` → the first of `name<to>[.gz]` that exists, or the first if none does.
+fn sibling(path: &Path, from: &str, to: &[&str]) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?;
+    let lower = name.to_ascii_lowercase();
+    let compressed = lower.ends_with(".gz");
+    let stem = lower
+        .strip_suffix(".gz")
+        .unwrap_or(&lower)
+        .strip_suffix(from)?;
+    // Lower case has as many bytes for ASCII, which is all that was changed.
+    let stem = name.get(..stem.len())?;
+    let mut candidates: Vec<_> = to
+        .iter()
+        .map(|end| path.with_file_name(format!("{stem}{end}")))
+        .collect();
+    if compressed {
+        let end = to.first()?;
+        candidates.insert(0, path.with_file_name(format!("{stem}{end}.gz")));
+    } else {
+        candidates.extend(
+            to.iter()
+                .map(|end| path.with_file_name(format!("{stem}{end}.gz"))),
+        );
+    }
+    let existing = candidates.iter().find(|p| p.exists()).cloned();
+    existing.or_else(|| candidates.into_iter().next())
+}
+
+/// Reads all voxels in chunks; `decode` gets the index of the chunk's first voxel, its bytes and its
+/// place in the result. Memory beyond the chunk is touched only as voxels arrive.
+fn voxels<T: Clone>(
+    path: &Path,
+    header: &Header,
+    source: &mut Source,
+    empty: T,
+    mut decode: impl FnMut(usize, &[u8], &mut [T]) -> Result<()>,
+) -> Result<Vec<T>> {
+    if header.volumes() != 1 {
+        return Err(Error::SeveralVolumes {
+            path: path.to_owned(),
+            volumes: header.volumes(),
+            dims: header.dims(),
+        });
+    }
+    let count = header.voxels();
+    let size = header.data_type().bytes();
+    let needed = header.offset() + count * size as u64;
+    source.skip_to(header.offset())?;
+
+    let mut values = Vec::new();
+    let total = count as usize;
+    values.try_reserve_exact(total).map_err(|_| Error::Memory {
+        path: path.to_owned(),
+        voxels: count,
+    })?;
+    let mut chunk = vec![0; CHUNK];
+    while values.len() < total {
+        let first = values.len();
+        let step = (total - first).min(CHUNK / size);
+        let bytes = &mut chunk[..step * size];
+        source.read_exact(bytes, needed)?;
+        values.resize(first + step, empty.clone());
+        decode(first, bytes, &mut values[first..])?;
+    }
+    Ok(values)
+}
+
+/// Checks the end of the stream and puts the voxels into their grid.
+fn finish<T>(header: Header, mut source: Source, values: Vec<T>) -> Result<Nifti<T>> {
+    let mut warnings = header.warnings().to_vec();
+    if !source.verify()? {
+        warnings.push(Warning::Unverified);
+    }
+    let geometry = header.geometry();
+    // As many values as the shape has voxels were read; the product was checked.
+    let data =
+        Array3::from_shape_vec(geometry.shape, values).map_err(|_| liseg_volume::Error::Empty {
+            shape: geometry.shape,
+        })?;
+    let volume = Volume::new(data, geometry.affine)?;
+    Ok(Nifti {
+        volume,
+        header,
+        warnings,
+    })
+}

@@ -1,0 +1,281 @@
+//! Bringing intensities to a common range.
+//!
+//! MRI has no absolute scale: the same tissue differs by a factor between scanners and phases. Every
+//! image is therefore normalised by its own statistics. Formulas follow nnU-Net 2.8.1; sums are
+//! taken in f64 and do not depend on the number of threads.
+
+use crate::summary::check_finite;
+use crate::{Error, Result};
+use ndarray::{ArrayView3, ArrayViewMut3, Axis, Zip};
+use rayon::prelude::*;
+
+/// Standard deviations below this count as this, so that flat images do not divide by zero
+/// (nnU-Net 2.8.1).
+const SMALLEST_DEVIATION: f64 = 1e-8;
+
+/// Mean and population standard deviation.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Statistics {
+    /// Arithmetic mean.
+    pub mean: f64,
+    /// Population standard deviation.
+    pub std: f64,
+}
+
+/// Subtracts the mean of an image `[z, y, x]` and divides by its standard deviation:
+/// `(x − mean) / max(std, 1e-8)`.
+///
+/// Returns the statistics before. A constant image becomes exactly zero.
+///
+/// # Errors
+/// [`Error::NotFinite`] when voxels are NaN or infinite; the image is then unchanged.
+/// [`Error::Selection`] for an image without voxels.
+pub fn z_score(data: &mut ArrayViewMut3<'_, f32>) -> Result<Statistics> {
+    check_finite(data.view())?;
+    let statistics = statistics(data.view(), None)?;
+    scale(data, None, statistics);
+    Ok(statistics)
+}
+
+/// [`z_score`] with the statistics of the voxels where `mask` is set; only these change.
+///
+/// nnU-Net v2 does this where images were cropped out of much background. (Version 1 also sets the
+/// rest to zero.)
+///
+/// # Errors
+/// As [`z_score`]; [`Error::Shape`] when the mask has another shape, [`Error::Selection`] when it
+/// selects nothing.
+pub fn z_score_masked(
+    data: &mut ArrayViewMut3<'_, f32>,
+    mask: ArrayView3<'_, bool>,
+) -> Result<Statistics> {
+    if data.dim() != mask.dim() {
+        let shape = |(z, y, x)| [z, y, x];
+        return Err(Error::Shape {
+            expected: shape(data.dim()),
+            found: shape(mask.dim()),
+        });
+    }
+    check_finite(data.view())?;
+    let statistics = statistics(data.view(), Some(mask))?;
+    scale(data, Some(mask), statistics);
+    Ok(statistics)
+}
+
+/// Clips an image to two of its own percentiles and returns their values.
+///
+/// `lower` and `upper` are percentages, 0 ≤ lower ≤ upper ≤ 100; between two ranks values are
+/// interpolated linearly, as NumPy does.
+///
+/// # Errors
+/// [`Error::Selection`] for percentages out of order or an image without voxels,
+/// [`Error::NotFinite`] when voxels are NaN or infinite. The image is then unchanged.
+pub fn clip_percentiles(
+    data: &mut ArrayViewMut3<'_, f32>,
+    lower: f64,
+    upper: f64,
+) -> Result<[f32; 2]> {
+    if !(0.0 <= lower && lower <= upper && upper <= 100.0) {
+        return Err(Error::Selection {
+            reason: format!("percentiles {lower} and {upper} are not 0 ≤ lower ≤ upper ≤ 100"),
+        });
+    }
+    let [low, high] = percentiles(data.view(), [lower, upper])?;
+    data.par_mapv_inplace(|v| v.clamp(low, high));
+    Ok([low, high])
+}
+
+/// Percentiles of an image, each between 0 and 100 and clamped to that range, interpolated linearly
+/// between ranks.
+///
+/// # Errors
+/// [`Error::NotFinite`] when voxels are NaN or infinite, [`Error::Selection`] for an image without
+/// voxels or a percentage that is NaN.
+pub fn percentiles<const N: usize>(
+    data: ArrayView3<'_, f32>,
+    percentages: [f64; N],
+) -> Result<[f32; N]> {
+    check_finite(data)?;
+    if data.is_empty() || percentages.iter().any(|p| p.is_nan()) {
+        return Err(Error::Selection {
+            reason: format!(
+                "percentiles {percentages:?} of {} voxels do not exist",
+                data.len()
+            ),
+        });
+    }
+    let mut values: Vec<f32> = data.iter().copied().collect();
+    let last = values.len() - 1;
+    Ok(percentages.map(|percentage| {
+        let rank = percentage.clamp(0.0, 100.0) / 100.0 * last as f64;
+        let below = (rank.floor() as usize).min(last);
+        let (_, &mut low, above) = values.select_nth_unstable_by(below, f32::total_cmp);
+        let high = above.iter().copied().min_by(f32::total_cmp).unwrap_or(low);
+        (f64::from(low) + (rank - below as f64) * (f64::from(high) - f64::from(low))) as f32
+    }))
+}
+
+/// Clips to fixed limits, then scales by given statistics: `(clip(x) − mean) / max(std, 1e-8)`.
+///
+/// For images with an absolute scale, as CT, where limits and statistics come from a whole data set
+/// (nnU-Net's CT scheme: percentiles 0.5 and 99.5, mean and standard deviation of the foreground).
+///
+/// # Errors
+/// [`Error::NotFinite`] when voxels are NaN or infinite, [`Error::Selection`] when the limits are
+/// out of order.
+pub fn clip_and_scale(
+    data: &mut ArrayViewMut3<'_, f32>,
+    [low, high]: [f32; 2],
+    statistics: Statistics,
+) -> Result<()> {
+    if low.is_nan() || high.is_nan() || low > high {
+        return Err(Error::Selection {
+            reason: format!("limits {low} and {high} are not in ascending order"),
+        });
+    }
+    check_finite(data.view())?;
+    data.par_mapv_inplace(|v| v.clamp(low, high));
+    scale(data, None, statistics);
+    Ok(())
+}
+
+/// Number, sum and least and greatest of the selected voxels of each slice, summed in order.
+fn statistics(data: ArrayView3<'_, f32>, mask: Option<ArrayView3<'_, bool>>) -> Result<Statistics> {
+    /// One slice's sum of `f(value)`, with count and range of the values.
+    fn fold_slices(
+        data: ArrayView3<'_, f32>,
+        mask: Option<ArrayView3<'_, bool>>,
+        f: impl Fn(f64) -> f64 + Sync,
+    ) -> (usize, f64, f32, f32) {
+        let empty = (0, 0.0, f32::INFINITY, f32::NEG_INFINITY);
+        let add = |(n, sum, low, high): (usize, f64, f32, f32), &v: &f32| {
+            (n + 1, sum + f(v.into()), v.min(low), v.max(high))
+        };
+        let parts: Vec<_> = (0..data.len_of(Axis(0)))
+            .into_par_iter()
+            .map(|z| {
+                let slice = data.index_axis(Axis(0), z);
+                match mask {
+                    None => slice.iter().fold(empty, add),
+                    Some(mask) => Zip::from(slice).and(mask.index_axis(Axis(0), z)).fold(
+                        empty,
+                        |part, v, &selected| if selected { add(part, v) } else { part },
+                    ),
+                }
+            })
+            .collect();
+        parts.into_iter().fold(empty, |a, b| {
+            (a.0 + b.0, a.1 + b.1, a.2.min(b.2), a.3.max(b.3))
+        })
+    }
+    let (count, sum, low, high) = fold_slices(data, mask, |v| v);
+    if count == 0 {
+        return Err(Error::Selection {
+            reason: "there is no voxel to take statistics of: the image or the mask is empty"
+                .into(),
+        });
+    }
+    if low >= high {
+        // Rounding of the sum must not look like contrast.
+        return Ok(Statistics {
+            mean: low.into(),
+            std: 0.0,
+        });
+    }
+    let mean = sum / count as f64;
+    let (_, squares, _, _) = fold_slices(data, mask, |v| (v - mean) * (v - mean));
+    Ok(Statistics {
+        mean,
+        std: (squares / count as f64).sqrt(),
+    })
+}
+
+fn scale(
+    data: &mut ArrayViewMut3<'_, f32>,
+    mask: Option<ArrayView3<'_, bool>>,
+    Statistics { mean, std }: Statistics,
+) {
+    let factor = std.max(SMALLEST_DEVIATION).recip();
+    let scaled = |v: f32| ((f64::from(v) - mean) * factor) as f32;
+    match mask {
+        None => data.par_mapv_inplace(scaled),
+        Some(mask) => Zip::from(data).and(mask).par_for_each(|v, &selected| {
+            if selected {
+                *v = scaled(*v);
+            }
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::Array3;
+
+    fn ramp() -> Array3<f32> {
+        Array3::from_shape_fn((3, 4, 5), |(z, y, x)| (20 * z + 5 * y + x) as f32)
+    }
+
+    #[test]
+    fn a_z_scored_image_has_mean_0_and_deviation_1() {
+        let mut data = ramp();
+        let before = z_score(&mut data.view_mut()).unwrap();
+        // 0..=59: mean 29.5, variance (60² − 1)/12.
+        assert!((before.mean - 29.5).abs() < 1e-12);
+        assert!((before.std - (3599.0f64 / 12.0).sqrt()).abs() < 1e-12);
+        let after = statistics(data.view(), None).unwrap();
+        assert!(after.mean.abs() < 1e-7 && (after.std - 1.0).abs() < 1e-7);
+    }
+
+    #[test]
+    fn a_constant_image_becomes_zero() {
+        let mut data = Array3::from_elem((7, 9, 11), 0.1f32);
+        let before = z_score(&mut data.view_mut()).unwrap();
+        assert!(before.std.abs() < f64::EPSILON && data.iter().all(|&v| v == 0.0));
+    }
+
+    #[test]
+    fn nan_is_refused_and_nothing_changes() {
+        let mut data = ramp();
+        data[[1, 2, 3]] = f32::NAN;
+        let before = data.clone();
+        let error = z_score(&mut data.view_mut()).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                Error::NotFinite {
+                    count: 1,
+                    first: [1, 2, 3]
+                }
+            ),
+            "{error}"
+        );
+        assert_eq!(data[[0, 0, 1]], before[[0, 0, 1]]);
+    }
+
+    #[test]
+    fn a_mask_selects_what_counts_and_what_changes() {
+        let mut data = ramp();
+        let mask = data.mapv(|v| v < 10.0);
+        let before = z_score_masked(&mut data.view_mut(), mask.view()).unwrap();
+        assert!((before.mean - 4.5).abs() < 1e-12);
+        assert_eq!(data[[2, 3, 4]], 59.0);
+        let nothing = mask.mapv(|_| false);
+        let error = z_score_masked(&mut data.view_mut(), nothing.view());
+        assert!(matches!(error, Err(Error::Selection { .. })));
+    }
+
+    #[test]
+    fn percentiles_interpolate_between_ranks() {
+        let data = Array3::from_shape_vec((1, 1, 5), vec![50.0, 10.0, 40.0, 20.0, 30.0]).unwrap();
+        let found = percentiles(data.view(), [0.0, 25.0, 37.5, 100.0]).unwrap();
+        assert_eq!(found, [10.0, 20.0, 25.0, 50.0]);
+        let mut data = data;
+        assert_eq!(
+            clip_percentiles(&mut data.view_mut(), 25.0, 75.0).unwrap(),
+            [20.0, 40.0]
+        );
+        assert_eq!(data.as_slice().unwrap(), [40.0, 20.0, 40.0, 20.0, 30.0]);
+        assert!(clip_percentiles(&mut data.view_mut(), 80.0, 20.0).is_err());
+    }
+}
