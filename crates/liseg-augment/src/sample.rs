@@ -1,0 +1,131 @@
+//! A patch on its way to the network.
+
+use ndarray::{Array3, Array4};
+
+use crate::{Error, Result};
+
+/// Longest axis handled, in voxels: the limit of the NIfTI-1 header.
+pub(crate) const LONGEST_SIDE: usize = 32767;
+
+/// The label of voxels outside the image.
+pub const OUTSIDE: i8 = -1;
+
+/// An image patch and its label on one grid.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// Intensities with axes `[c, z, y, x]`, normalised; 0 where the patch leaves the image.
+    pub image: Array4<f32>,
+    /// Labels with axes `[z, y, x]`: 0 is background, [`OUTSIDE`] (−1) lies outside the image.
+    /// An unlabelled patch holds 0 and −1 only.
+    pub label: Array3<i8>,
+}
+
+impl Sample {
+    /// Size of the grid, `[z, y, x]` in voxels.
+    pub fn shape(&self) -> [usize; 3] {
+        let (z, y, x) = self.label.dim();
+        [z, y, x]
+    }
+
+    /// How many channels the image has.
+    pub fn channels(&self) -> usize {
+        self.image.dim().0
+    }
+
+    /// Sets the listed channels to 0 where the label is negative.
+    ///
+    /// nnU-Net does so, after mirroring, for channels that were normalised inside the non-zero
+    /// mask of the image. Channels that the image does not have are ignored.
+    pub fn mask_outside(&mut self, channels: &[usize]) {
+        for (channel, mut image) in self.image.outer_iter_mut().enumerate() {
+            if channels.contains(&channel) {
+                image.zip_mut_with(&self.label, |value, &label| {
+                    if label < 0 {
+                        *value = 0.0;
+                    }
+                });
+            }
+        }
+    }
+
+    /// Turns the label [`OUTSIDE`] into background: the last step before a loss that knows no −1.
+    pub fn outside_to_background(&mut self) {
+        self.label
+            .mapv_inplace(|label| if label == OUTSIDE { 0 } else { label });
+    }
+
+    /// Checks the shapes and brings both arrays into C order, without a copy where they are.
+    pub(crate) fn into_checked(self) -> Result<Self> {
+        let (c, z, y, x) = self.image.dim();
+        let label = self.shape();
+        if [z, y, x] != label {
+            return Err(Error::GridMismatch {
+                image: [z, y, x],
+                label,
+            });
+        }
+        if [c, z, y, x]
+            .iter()
+            .any(|&side| side == 0 || side > LONGEST_SIDE)
+        {
+            return Err(Error::Shape {
+                found: [c, z, y, x],
+            });
+        }
+        Ok(Self {
+            image: standard(self.image),
+            label: standard(self.label),
+        })
+    }
+}
+
+/// The same array in C order.
+fn standard<T: Clone, D: ndarray::Dimension>(array: ndarray::Array<T, D>) -> ndarray::Array<T, D> {
+    if array.is_standard_layout() {
+        array
+    } else {
+        array.as_standard_layout().into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_on_two_grids_is_refused() {
+        let sample = Sample {
+            image: Array4::zeros((1, 2, 3, 4)),
+            label: Array3::zeros((2, 3, 5)),
+        };
+        let message = sample.into_checked().unwrap_err().to_string();
+        assert!(
+            message.contains("[2, 3, 4]") && message.contains("[2, 3, 5]"),
+            "{message}"
+        );
+        let sample = Sample {
+            image: Array4::zeros((0, 2, 3, 4)),
+            label: Array3::zeros((2, 3, 4)),
+        };
+        assert_eq!(
+            sample.into_checked(),
+            Err(Error::Shape {
+                found: [0, 2, 3, 4]
+            })
+        );
+    }
+
+    #[test]
+    fn reversed_views_become_contiguous_and_keep_their_values() {
+        let mut image =
+            Array4::from_shape_fn((1, 2, 3, 4), |(_, z, y, x)| (z * 12 + y * 4 + x) as f32);
+        image.invert_axis(ndarray::Axis(3));
+        let sample = Sample {
+            image: image.clone(),
+            label: Array3::zeros((2, 3, 4)),
+        };
+        let checked = sample.into_checked().unwrap();
+        assert!(checked.image.is_standard_layout());
+        assert_eq!(checked.image, image);
+    }
+}

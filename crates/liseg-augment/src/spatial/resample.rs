@@ -1,0 +1,356 @@
+//! One linear resampling of image and label through an affine map.
+//!
+//! Input coordinates along an output row are an arithmetic progression. They are kept in fixed
+//! point with 32 fractional bits: a step is one addition, voxel and weight are the two halves of
+//! the word, and the part of the row whose corners all lie inside the input is found exactly
+//! beforehand, so that only its two ends look at borders.
+
+use ndarray::{Array3, Array4};
+
+use crate::{OUTSIDE, Sample};
+
+/// Fractional bits of a coordinate.
+const BITS: u32 = 32;
+/// One voxel.
+const ONE: i64 = 1 << BITS;
+/// Half a voxel, as a fraction.
+const HALF: u32 = 1 << 31;
+
+/// Total weights this close count as equal. The reference compares votes of up to 1000 in half
+/// precision, whose steps there are 0.25 to 0.5.
+const TIE: f32 = 2.5e-4;
+
+/// A point of the input in fixed point, `[z, y, x]`.
+type Point = [i64; 3];
+
+/// Resamples to `final_shape`: output voxel k reads the input at
+/// A (k − (P − 1)/2) + (S − 1)/2.
+///
+/// Image: trilinear, 0 outside, so that the border fades over one voxel. Label: the label with
+/// the largest total weight among the eight corners, where the outside is labelled −1; ties go to
+/// the nearest voxel's label if tied, else to the smallest.
+///
+/// Expects arrays in C order.
+pub(super) fn resample(sample: &Sample, final_shape: [usize; 3], matrix: [[f64; 3]; 3]) -> Sample {
+    let shape = sample.shape();
+    let [nz, ny, nx] = final_shape;
+    let mut image = Array4::zeros((sample.channels(), nz, ny, nx));
+    let mut label = Array3::from_elem((nz, ny, nx), OUTSIDE);
+    let (Some(image_in), Some(label_in), Some(image_out), Some(label_out)) = (
+        sample.image.as_slice(),
+        sample.label.as_slice(),
+        image.as_slice_mut(),
+        label.as_slice_mut(),
+    ) else {
+        return Sample { image, label };
+    };
+    let voxels_in = label_in.len();
+    let voxels_out = label_out.len();
+    let step = [0, 1, 2].map(|axis| fixed(matrix[axis][2]));
+    for z in 0..nz {
+        for y in 0..ny {
+            let start = [0, 1, 2].map(|axis| {
+                let centred = |k: usize, length: usize| k as f64 - (length as f64 - 1.0) / 2.0;
+                let turned = matrix[axis][0] * centred(z, nz)
+                    + matrix[axis][1] * centred(y, ny)
+                    + matrix[axis][2] * centred(0, nx);
+                fixed(turned + (shape[axis] as f64 - 1.0) / 2.0)
+            });
+            let row = Row::new(shape, start, step, nx);
+            let at = (z * ny + y) * nx;
+            for (image_in, image_out) in image_in
+                .chunks_exact(voxels_in)
+                .zip(image_out.chunks_exact_mut(voxels_out))
+            {
+                row.fill_image(image_in, &mut image_out[at..at + nx]);
+            }
+            row.fill_label(label_in, &mut label_out[at..at + nx]);
+        }
+    }
+    Sample { image, label }
+}
+
+fn fixed(coordinate: f64) -> i64 {
+    (coordinate * ONE as f64).round() as i64
+}
+
+/// The voxel below a coordinate.
+fn whole(coordinate: i64) -> i64 {
+    coordinate >> BITS
+}
+
+/// How far a coordinate lies above that voxel, 0 to 1. The upper 24 bits are what f32 can hold.
+fn share(coordinate: i64) -> f32 {
+    const SCALE: f32 = 1.0 / (1 << 24) as f32;
+    ((coordinate as u32) >> 8) as i32 as f32 * SCALE
+}
+
+/// One row of the output on its way through the input.
+struct Row {
+    /// Shape of the input.
+    shape: [usize; 3],
+    /// The point that output voxel 0 reads, and the way from one to the next.
+    start: Point,
+    step: Point,
+    /// Whether the whole row lies in one slice of the input: then four corners do.
+    in_slice: bool,
+    /// Output voxels that touch the input at all.
+    touching: (usize, usize),
+    /// Output voxels whose corners all lie inside; a part of `touching`.
+    inside: (usize, usize),
+}
+
+impl Row {
+    fn new(shape: [usize; 3], start: Point, step: Point, count: usize) -> Self {
+        let in_slice = step[0] == 0 && start[0] % ONE == 0;
+        let mut touching = (0, count);
+        let mut inside = (0, count);
+        for axis in 0..3 {
+            let last = (shape[axis] as i64 - 1) * ONE;
+            // Corners outside have no weight on the last voxel itself, but their place would be
+            // read; in a slice none is.
+            let upper = if axis == 0 && in_slice {
+                last
+            } else {
+                last - 1
+            };
+            let (start, step) = (start[axis], step[axis]);
+            inside = intersect(inside, between(start, step, 0, upper, count));
+            touching = intersect(
+                touching,
+                between(start, step, 1 - ONE, last + ONE - 1, count),
+            );
+        }
+        // An empty inside lies anywhere: put it where the row starts to touch.
+        if inside.0 >= inside.1 {
+            inside = (touching.0, touching.0);
+        }
+        Self {
+            shape,
+            start,
+            step,
+            in_slice,
+            touching,
+            inside,
+        }
+    }
+
+    /// The point that output voxel `x` reads.
+    fn point(&self, x: usize) -> Point {
+        [0, 1, 2].map(|axis| self.start[axis] + self.step[axis] * x as i64)
+    }
+
+    /// The output voxels that touch the border of the input.
+    fn border(&self) -> impl Iterator<Item = usize> {
+        (self.touching.0..self.inside.0).chain(self.inside.1..self.touching.1)
+    }
+
+    /// Calls `work` with the first corner's index and the shares along z, y, x of every voxel
+    /// inside.
+    fn for_inside(&self, mut work: impl FnMut(usize, usize, [f32; 3], Point)) {
+        let [_, ny, nx] = self.shape;
+        let [mut z, mut y, mut x] = self.point(self.inside.0);
+        let [step_z, step_y, step_x] = self.step;
+        for at in self.inside.0..self.inside.1 {
+            let first = (whole(z) as usize * ny + whole(y) as usize) * nx + whole(x) as usize;
+            work(at, first, [share(z), share(y), share(x)], [z, y, x]);
+            z += step_z;
+            y += step_y;
+            x += step_x;
+        }
+    }
+
+    fn fill_image(&self, input: &[f32], out: &mut [f32]) {
+        let [_, ny, nx] = self.shape;
+        let slice = ny * nx;
+        let pair = |at: usize, share: f32| {
+            let pair = &input[at..at + 2];
+            pair[0] + (pair[1] - pair[0]) * share
+        };
+        let square = |at: usize, share_y: f32, share_x: f32| {
+            let (near, far) = (pair(at, share_x), pair(at + nx, share_x));
+            near + (far - near) * share_y
+        };
+        if self.in_slice {
+            self.for_inside(|at, first, [_, y, x], _| out[at] = square(first, y, x));
+        } else {
+            self.for_inside(|at, first, [z, y, x], _| {
+                let (near, far) = (square(first, y, x), square(first + slice, y, x));
+                out[at] = near + (far - near) * z;
+            });
+        }
+        for at in self.border() {
+            let point = self.point(at);
+            out[at] = (0..8)
+                .filter_map(|corner| {
+                    Some(
+                        corner_weight(point, corner)
+                            * input[corner_index(self.shape, point, corner)?],
+                    )
+                })
+                .sum();
+        }
+    }
+
+    fn fill_label(&self, input: &[i8], out: &mut [i8]) {
+        let [_, ny, nx] = self.shape;
+        // A slice away; in one slice the far corners are the near ones, and weigh nothing.
+        let far = if self.in_slice { 0 } else { ny * nx };
+        self.for_inside(|at, first, _, point| {
+            let pair = |at: usize| {
+                let pair = &input[at..at + 2];
+                [pair[0], pair[1]]
+            };
+            let [[a, b], [c, d], [e, f], [g, h]] =
+                [first, first + nx, first + far, first + far + nx].map(pair);
+            // Nearly always all corners agree.
+            let differs = (a ^ b) | (a ^ c) | (a ^ d) | (a ^ e) | (a ^ f) | (a ^ g) | (a ^ h);
+            out[at] = if differs == 0 {
+                a
+            } else {
+                vote([a, b, c, d, e, f, g, h], point)
+            };
+        });
+        for at in self.border() {
+            let point = self.point(at);
+            let labels = [0, 1, 2, 3, 4, 5, 6, 7].map(|corner| {
+                corner_index(self.shape, point, corner).map_or(OUTSIDE, |index| input[index])
+            });
+            out[at] = vote(labels, point);
+        }
+    }
+}
+
+/// The steps k in 0..count for which `least` ≤ `start` + k `step` ≤ `most`, as (first, end).
+fn between(start: i64, step: i64, least: i64, most: i64, count: usize) -> (usize, usize) {
+    if step == 0 {
+        let fits = (least..=most).contains(&start);
+        return (0, if fits { count } else { 0 });
+    }
+    // Walking down is walking up in the mirror.
+    let (start, step, least, most) = if step > 0 {
+        (start, step, least, most)
+    } else {
+        (-start, -step, -most, -least)
+    };
+    // ⌈a / b⌉ = −⌊−a / b⌋ for b > 0.
+    let first = -(start - least).div_euclid(step);
+    let end = (most - start).div_euclid(step) + 1;
+    let limit = |k: i64| k.clamp(0, count as i64) as usize;
+    (limit(first), limit(end))
+}
+
+/// What two ranges have in common; may be empty with its end before its start.
+fn intersect(a: (usize, usize), b: (usize, usize)) -> (usize, usize) {
+    (a.0.max(b.0), a.1.min(b.1))
+}
+
+/// Whether corner number `corner` of 0..8 is the upper one along the axis: bits z, y, x.
+fn is_upper(corner: usize, axis: usize) -> bool {
+    corner >> (2 - axis) & 1 == 1
+}
+
+/// The trilinear weight of a corner.
+fn corner_weight(point: Point, corner: usize) -> f32 {
+    (0..3)
+        .map(|axis| {
+            let share = share(point[axis]);
+            if is_upper(corner, axis) {
+                share
+            } else {
+                1.0 - share
+            }
+        })
+        .product()
+}
+
+/// The place of a corner in memory, if it lies in the input.
+fn corner_index(shape: [usize; 3], point: Point, corner: usize) -> Option<usize> {
+    (0..3).try_fold(0, |index, axis| {
+        let at = usize::try_from(whole(point[axis]) + i64::from(is_upper(corner, axis))).ok()?;
+        (at < shape[axis]).then_some(index * shape[axis] + at)
+    })
+}
+
+/// The corner nearest to a point; halves go to the even voxel.
+fn nearest_corner(point: Point) -> usize {
+    (0..3).fold(0, |corner, axis| {
+        let fraction = point[axis] as u32;
+        let odd = whole(point[axis]) & 1 == 1;
+        let upper = fraction > HALF || (fraction == HALF && odd);
+        corner << 1 | usize::from(upper)
+    })
+}
+
+/// The label with the largest total weight among the corners of a point.
+fn vote(labels: [i8; 8], point: Point) -> i8 {
+    let mut seen = [(0i8, 0f32); 8];
+    let mut count = 0;
+    for (corner, &label) in labels.iter().enumerate() {
+        let weight = corner_weight(point, corner);
+        match seen[..count].iter_mut().find(|(other, _)| *other == label) {
+            Some((_, total)) => *total += weight,
+            None => {
+                seen[count] = (label, weight);
+                count += 1;
+            }
+        }
+    }
+    let seen = &seen[..count];
+    let most = seen
+        .iter()
+        .fold(0.0f32, |most, &(_, total)| most.max(total));
+    let tied = |&&(_, total): &&(i8, f32)| total >= most - TIE;
+    let nearest = labels[nearest_corner(point)];
+    if seen.iter().filter(tied).any(|&(label, _)| label == nearest) {
+        return nearest;
+    }
+    seen.iter()
+        .filter(tied)
+        .map(|&(label, _)| label)
+        .min()
+        .unwrap_or(nearest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn between_finds_exactly_the_steps_inside(
+            start in -50i64..50, step in -7i64..=7, least in -30i64..30, width in -3i64..30,
+            count in 0usize..40,
+        ) {
+            let most = least + width;
+            let (first, end) = between(start, step, least, most, count);
+            for k in 0..count {
+                let inside = (least..=most).contains(&(start + step * k as i64));
+                prop_assert_eq!(inside, (first..end).contains(&k), "k = {}", k);
+            }
+        }
+    }
+
+    #[test]
+    fn halves_are_decided_by_the_nearest_even_voxel() {
+        let half = |voxel: i64| voxel * ONE + ONE / 2;
+        // Along x between voxels 2 (label 5) and 3 (label 1): 2 is even.
+        let labels = [5, 1, 5, 1, 5, 1, 5, 1];
+        assert_eq!(vote(labels, [0, 0, half(2)]), 5);
+        // Between 3 and 4: 4, the upper one, is even.
+        assert_eq!(vote(labels, [0, 0, half(3)]), 1);
+        // A clear majority needs no tie rule.
+        assert_eq!(vote(labels, [0, 0, 2 * ONE + ONE / 4]), 5);
+    }
+
+    #[test]
+    fn corners_outside_have_no_place() {
+        let shape = [2, 3, 4];
+        let point = [-ONE / 2, ONE, 3 * ONE + ONE / 2];
+        assert_eq!(corner_index(shape, point, 0), None);
+        assert_eq!(corner_index(shape, point, 0b100), Some(7));
+        assert_eq!(corner_index(shape, point, 0b101), None);
+        assert_eq!(corner_weight(point, 0b100), 0.25);
+    }
+}
