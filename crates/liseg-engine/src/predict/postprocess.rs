@@ -1,6 +1,6 @@
 //! Cleaning a mask.
 
-use liseg_morphology::Connectivity;
+use liseg_morphology::{Connectivity, Ties, fill_foreground_holes, keep_largest_foreground};
 use liseg_volume::LabelMap;
 use serde::{Deserialize, Serialize};
 
@@ -19,10 +19,10 @@ impl Postprocessing {
     /// Cleans `mask` in place.
     pub fn apply(self, mask: &mut LabelMap) {
         if self.keep_largest {
-            liseg_morphology::keep_largest_label(mask, Connectivity::Vertex26);
+            keep_largest_foreground(mask, Connectivity::Vertex, Ties::First);
         }
         if self.fill_holes {
-            liseg_morphology::fill_label_holes(mask);
+            fill_foreground_holes(mask, Connectivity::Vertex);
         }
     }
 }

@@ -1,0 +1,43 @@
+//! Runs LiSeg: training that resumes exactly, prediction in the input's own geometry, evaluation.
+//!
+//! - [`RunConfig`]: everything a run can be told, in one TOML file.
+//! - [`train`]: the training loop. It knows nothing of the strategy but its trait.
+//! - [`RunFolder`]: what a run leaves on disk.
+//! - [`predict`]: sliding window, export to the file's grid, folders of files.
+//! - [`evaluate`]: predictions against references, missing ones counted.
+//!
+//! # Example
+//! ```no_run
+//! use liseg_engine::predict::{FolderOptions, Model, image_files, predict_files};
+//! use liseg_engine::{RunConfig, RunFolder, TrainOptions, train};
+//! use liseg_nn::{DeviceChoice, Precision};
+//! use std::path::Path;
+//!
+//! let config = RunConfig::new("preprocessed");
+//! let options = TrainOptions { folder: "run".into(), resume: false };
+//! train(&config, &options, &mut |event| println!("{event:?}"), &|| false)?;
+//!
+//! let run = RunFolder::open(Path::new("run"))?;
+//! let model = Model::of_run(&run, DeviceChoice::Auto.resolve()?, Precision::Auto)?;
+//! let images = image_files(Path::new("images"))?;
+//! let outcome =
+//!     predict_files(&model, &images, Path::new("masks"), FolderOptions::default(), &mut |_| true)?;
+//! assert!(outcome.failed.is_empty());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod batches;
+mod config;
+mod error;
+pub mod evaluate;
+mod network;
+pub mod predict;
+mod run;
+mod state;
+mod trainer;
+mod validation;
+
+pub use config::{LoaderSettings, NetworkConfig, RunConfig, TrainingConfig, ValidationConfig};
+pub use error::{Error, Result};
+pub use run::{CaseRoles, EpochRecord, RunFolder};
+pub use trainer::{TrainEvent, TrainOptions, TrainOutcome, train};

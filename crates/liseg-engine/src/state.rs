@@ -1,0 +1,45 @@
+//! How far a run has come, beside the tensors in its checkpoint.
+
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The key of a checkpoint's facts under which progress is kept.
+const KEY: &str = "liseg_progress";
+
+/// How far a run has come. With the weights, the optimisers and the seed this is all there is to
+/// know: patches and augmentation follow from the iteration.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(crate) struct ProgressState {
+    /// Steps taken.
+    pub(crate) iteration: u64,
+    /// Best mean validation Dice so far.
+    pub(crate) best: Option<f64>,
+    /// Sums over the steps of the epoch in progress, by name.
+    pub(crate) sums: BTreeMap<String, f64>,
+    /// Sum of the gradients' norms in the epoch in progress.
+    pub(crate) gradient_norm: f64,
+    /// Seconds spent in the epoch in progress.
+    pub(crate) seconds: f64,
+    /// Of these, waiting for patches.
+    pub(crate) waited: f64,
+}
+
+impl ProgressState {
+    pub(crate) fn write_into(&self, facts: &mut BTreeMap<String, String>) {
+        facts.insert(KEY.to_owned(), serde_json::to_string(self).unwrap_or_default());
+    }
+
+    pub(crate) fn read_from(facts: &BTreeMap<String, String>, path: &Path) -> Result<Self> {
+        facts.get(KEY).and_then(|text| serde_json::from_str(text).ok()).ok_or_else(|| Error::Run {
+            path: path.to_owned(),
+            reason: "holds weights but no progress; it cannot be resumed".into(),
+        })
+    }
+
+    /// Forgets the sums of the epoch that has ended.
+    pub(crate) fn begin_epoch(&mut self) {
+        *self = Self { iteration: self.iteration, best: self.best, ..Self::default() };
+    }
+}

@@ -1,0 +1,437 @@
+//! The training loop.
+
+use crate::network::{check_memory, describe, fresh_network, load_pretrained, network_shape};
+use crate::predict::{describe_model, save_predictors};
+use crate::run::{CaseRoles, EpochRecord, RunFolder};
+use crate::state::ProgressState;
+use crate::validation::{by_name, validate};
+use crate::{Error, Result, RunConfig, batches};
+use liseg_augment::Pipeline;
+use liseg_data::{CaseStore, Loader, LoaderConfig, Plan, StoredCase, Subset, folds};
+use liseg_nn::tch::{Device, Kind};
+use liseg_nn::{SegmentationNet, TensorMap, checkpoint, schedule};
+use liseg_ssl::{Progress, StepContext, Strategy};
+use liseg_stunet::StuNetConfig;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Where a run lives, and whether to go on with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrainOptions {
+    /// The run's folder.
+    pub folder: PathBuf,
+    /// Go on from the last checkpoint. Without one, begin.
+    pub resume: bool,
+}
+
+/// What the loop tells its caller.
+#[derive(Debug)]
+pub enum TrainEvent<'a> {
+    /// Everything is set up.
+    Started {
+        /// Steps of the whole run.
+        iterations: u64,
+        /// Steps already taken by an earlier session.
+        done: u64,
+        /// Where it computes, such as `cpu`.
+        device: &'a str,
+        /// Number format of activations.
+        precision: &'a str,
+        /// Trainable numbers of all networks.
+        parameters: usize,
+        /// The cases by role.
+        cases: &'a CaseRoles,
+    },
+    /// A step is done.
+    Step {
+        /// Steps taken so far.
+        done: u64,
+        /// What the strategy logged in it, by name.
+        terms: &'a BTreeMap<&'static str, f64>,
+    },
+    /// An epoch is done, recorded and saved.
+    Epoch(&'a EpochRecord),
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrainOutcome {
+    /// All epochs are done.
+    Finished,
+    /// It was told to stop, and saved where it was.
+    Stopped {
+        /// Steps taken so far.
+        iteration: u64,
+    },
+}
+
+/// Trains as `config` says, into the folder of `options`.
+///
+/// `stop` is asked after every step; when it says true the run saves a checkpoint and ends. A run
+/// that is resumed goes on exactly: on a CPU, with the same number of threads, its weights are bit
+/// for bit those of a run that was never interrupted.
+///
+/// # Errors
+/// Before any work: a config that does not fit data or machine, a folder that holds another run.
+/// During it: [`Error::NotFinite`], a full disk, libtorch out of memory; the last checkpoint stays
+/// intact.
+pub fn train(
+    config: &RunConfig,
+    options: &TrainOptions,
+    on_event: &mut dyn FnMut(TrainEvent<'_>),
+    stop: &dyn Fn() -> bool,
+) -> Result<TrainOutcome> {
+    config.check()?;
+    let mut trainer = Trainer::new(config, options)?;
+    trainer.announce(on_event);
+    trainer.run(on_event, stop)
+}
+
+/// A run in progress.
+struct Trainer<'a> {
+    config: &'a RunConfig,
+    folder: RunFolder,
+    store: Arc<CaseStore>,
+    roles: CaseRoles,
+    pipeline: Arc<Pipeline>,
+    patch: [usize; 3],
+    device: Device,
+    shape: StuNetConfig,
+    strategy: Box<dyn Strategy>,
+    progress: ProgressState,
+}
+
+impl<'a> Trainer<'a> {
+    fn new(config: &'a RunConfig, options: &TrainOptions) -> Result<Self> {
+        let device = config.device.resolve()?;
+        let store = Arc::new(CaseStore::open(&config.data)?);
+        let plan = plan_for(config, store.plan())?;
+        let roles = assign_cases(config, &store)?;
+        let pipeline = Arc::new(config.augment.build()?);
+        let shape = network_shape(config, &plan);
+        let strategy = build_strategy(config, &shape, device)?;
+        check_roles(strategy.as_ref(), &roles)?;
+        let parameters = strategy.learners()[0].network().parameters().count();
+        let micro = micro_batch(config, device, strategy.as_ref());
+        let networks = strategy.learners().len();
+        check_memory(&shape, plan.patch_size, (networks, micro), device, parameters)?;
+
+        let folder = if options.resume && options.folder.join("config.toml").exists() {
+            let folder = RunFolder::open(&options.folder)?;
+            refuse_other_run(config, &folder)?;
+            folder
+        } else {
+            RunFolder::create(&options.folder, config)?
+        };
+        let plan_json = serde_json::to_value(&plan).unwrap_or_default();
+        folder.write_manifest(config, describe(config.precision, device), plan_json, &roles)?;
+        let mut trainer = Self {
+            config,
+            folder,
+            store,
+            roles,
+            pipeline,
+            patch: plan.patch_size,
+            device,
+            shape,
+            strategy,
+            progress: ProgressState::default(),
+        };
+        trainer.restore()?;
+        Ok(trainer)
+    }
+
+    /// Takes up the last checkpoint, when there is one.
+    fn restore(&mut self) -> Result<()> {
+        let path = self.folder.last_checkpoint();
+        if path.is_file() {
+            let (tensors, facts) = checkpoint::read(&path)?;
+            self.progress = ProgressState::read_from(&facts, &path)?;
+            self.strategy.load(&tensors)?;
+        }
+        // A record without its checkpoint comes from a session that was killed in between.
+        let epoch = self.progress.iteration / self.config.training.iterations_per_epoch;
+        self.folder.forget_metrics_from(epoch)
+    }
+
+    fn announce(&self, on_event: &mut dyn FnMut(TrainEvent<'_>)) {
+        let (device, precision) = describe(self.config.precision, self.device);
+        let networks = self.strategy.learners().iter();
+        on_event(TrainEvent::Started {
+            iterations: self.config.iterations(),
+            done: self.progress.iteration,
+            device: &device,
+            precision: &precision,
+            parameters: networks.map(|l| l.network().parameters().count()).sum(),
+            cases: &self.roles,
+        });
+    }
+
+    fn run(
+        &mut self,
+        on_event: &mut dyn FnMut(TrainEvent<'_>),
+        stop: &dyn Fn() -> bool,
+    ) -> Result<TrainOutcome> {
+        let per_epoch = self.config.training.iterations_per_epoch;
+        let total = self.config.iterations();
+        if self.progress.iteration >= total {
+            return Ok(TrainOutcome::Finished);
+        }
+        let mut loader = self.loader(total)?;
+        let mut clock = Instant::now();
+        let mut waiting = Instant::now();
+        while let Some(batch) = loader.next() {
+            let batch = batch?;
+            self.progress.waited += waiting.elapsed().as_secs_f64();
+            let terms = self.step(&batch)?;
+            self.progress.iteration += 1;
+            on_event(TrainEvent::Step { done: self.progress.iteration, terms: &terms });
+            self.progress.seconds += clock.elapsed().as_secs_f64();
+            clock = Instant::now();
+            if self.progress.iteration % per_epoch == 0 {
+                let record = self.end_epoch()?;
+                on_event(TrainEvent::Epoch(&record));
+                clock = Instant::now();
+            } else if stop() {
+                self.save()?;
+                return Ok(TrainOutcome::Stopped { iteration: self.progress.iteration });
+            }
+            if stop() && self.progress.iteration < total {
+                return Ok(TrainOutcome::Stopped { iteration: self.progress.iteration });
+            }
+            waiting = Instant::now();
+        }
+        Ok(TrainOutcome::Finished)
+    }
+
+    fn loader(&self, total: u64) -> Result<Loader> {
+        let request = self.strategy.request();
+        let settings = LoaderConfig {
+            labelled: request.labelled,
+            unlabelled: request.unlabelled,
+            patch_size: self.patch,
+            foreground_share: self.config.training.foreground_share,
+            labelled_cases: Some(self.roles.labelled.clone()),
+            unlabelled_cases: Some(self.roles.unlabelled.clone()),
+            workers: self.config.loader.workers,
+            prefetch: self.config.loader.prefetch.max(1),
+            first_iteration: self.progress.iteration,
+            iterations: total - self.progress.iteration,
+        };
+        let (store, pipeline) = (Arc::clone(&self.store), Arc::clone(&self.pipeline));
+        Ok(Loader::new(store, settings, pipeline, self.config.seed)?)
+    }
+
+    /// One optimisation step; returns what the strategy logged.
+    fn step(&mut self, batch: &liseg_data::Batch) -> Result<BTreeMap<&'static str, f64>> {
+        let tensors = batches::to_device(batch, self.device)?;
+        let progress = Progress {
+            iteration: self.progress.iteration,
+            iterations: self.config.iterations(),
+        };
+        let micro = micro_batch(self.config, self.device, self.strategy.as_ref());
+        let mut context = StepContext::new(progress, micro);
+        self.strategy.step(&tensors, &mut context)?;
+        let lr = learning_rate(self.config, self.progress.iteration);
+        let norms = self.strategy.optimise(lr, self.config.training.gradient_clip)?;
+        for (norm, learner) in norms.iter().zip(self.strategy.learners()) {
+            if !norm.is_finite() {
+                return Err(Error::NotFinite {
+                    iteration: self.progress.iteration,
+                    network: learner.name().to_owned(),
+                    cases: batches::cases(batch),
+                });
+            }
+        }
+        self.strategy.after_step(&context)?;
+        let terms = context.log()?;
+        for (name, value) in &terms {
+            *self.progress.sums.entry((*name).to_owned()).or_insert(0.0) += value;
+        }
+        self.progress.gradient_norm += norms.iter().map(|n| n.0 * n.0).sum::<f64>().sqrt();
+        Ok(terms)
+    }
+
+    /// Validates when it is time, records the epoch, saves.
+    fn end_epoch(&mut self) -> Result<EpochRecord> {
+        let per_epoch = self.config.training.iterations_per_epoch;
+        let epoch = self.progress.iteration / per_epoch - 1;
+        let last = epoch + 1 == self.config.training.epochs;
+        let due = (epoch + 1) % self.config.validation.every == 0 || last;
+        let validation = if due { self.validate()? } else { None };
+        let mean = |sum: f64| sum / per_epoch as f64;
+        let p = &self.progress;
+        let record = EpochRecord {
+            epoch,
+            iteration: p.iteration,
+            learning_rate: learning_rate(self.config, p.iteration - 1),
+            terms: p.sums.iter().map(|(name, sum)| (name.clone(), mean(*sum))).collect(),
+            gradient_norm: mean(p.gradient_norm),
+            seconds: p.seconds,
+            data_wait: if p.seconds > 0.0 { (p.waited / p.seconds).min(1.0) } else { 0.0 },
+            peak_memory: liseg_nn::runtime::peak_memory_bytes(),
+            validation,
+        };
+        // The record goes first: resuming drops a record without its checkpoint.
+        self.folder.append_metrics(&record)?;
+        self.progress.begin_epoch();
+        self.save()?;
+        Ok(record)
+    }
+
+    /// Scores the cases kept back and keeps the best weights.
+    fn validate(&mut self) -> Result<Option<BTreeMap<String, f64>>> {
+        let cases: Vec<Arc<StoredCase>> =
+            self.roles.validation.iter().filter_map(|id| self.store.get(id).cloned()).collect();
+        let scores = validate(self.strategy.as_ref(), &cases, self.patch)?;
+        let Some((_, score)) = scores.first() else { return Ok(None) };
+        if self.progress.best.is_none_or(|best| *score > best) {
+            self.progress.best = Some(*score);
+            let facts = self.model_facts()?;
+            save_predictors(&self.folder.best_checkpoint(), &self.strategy.predictors(), &facts)?;
+        }
+        Ok(Some(by_name(&scores)))
+    }
+
+    fn save(&self) -> Result<()> {
+        let mut tensors = TensorMap::new();
+        self.strategy.save_into(&mut tensors)?;
+        let mut facts = self.model_facts()?;
+        self.progress.write_into(&mut facts);
+        Ok(checkpoint::write(&self.folder.last_checkpoint(), &tensors, &facts)?)
+    }
+
+    fn model_facts(&self) -> Result<BTreeMap<String, String>> {
+        let names = self.strategy.predictors().iter().map(|(name, _)| (*name).to_owned()).collect();
+        let plan = plan_for(self.config, self.store.plan())?;
+        Ok(describe_model(&self.shape, &plan, self.patch, names))
+    }
+}
+
+/// The plan of the data, with the run's own patch where it has one.
+fn plan_for(config: &RunConfig, plan: &Plan) -> Result<Plan> {
+    let mut plan = plan.clone();
+    if let Some(patch) = config.training.patch_size {
+        plan.patch_size = patch;
+    }
+    plan.validate()?;
+    Ok(plan)
+}
+
+/// Which cases are learnt from, with and without their labels, and which are kept back.
+fn assign_cases(config: &RunConfig, store: &CaseStore) -> Result<CaseRoles> {
+    let ids = |subset| store.subset(subset).map(|c| c.id().to_owned()).collect::<Vec<_>>();
+    let mut roles = CaseRoles {
+        labelled: ids(Subset::Labelled),
+        unlabelled: ids(Subset::Unlabelled),
+        validation: Vec::new(),
+    };
+    if roles.labelled.is_empty() {
+        return Err(Error::Run {
+            path: config.data.clone(),
+            reason: "no labelled case to learn from; labels belong into labelsTr before \
+                     preprocessing"
+                .into(),
+        });
+    }
+    if config.validation.folds > 0 {
+        let cases: Vec<(String, String)> = store
+            .subset(Subset::Labelled)
+            .map(|c| {
+                let group = c.record().provenance.patient.clone();
+                (c.id().to_owned(), group.unwrap_or_else(|| c.id().to_owned()))
+            })
+            .collect();
+        let pairs = cases.iter().map(|(id, group)| (id.as_str(), group.as_str()));
+        let mut folds = folds(pairs, config.validation.folds, config.seed)?;
+        let fold = folds.swap_remove(config.validation.fold);
+        roles.labelled = fold.training;
+        roles.validation = fold.validation;
+    }
+    Ok(roles)
+}
+
+fn check_roles(strategy: &dyn Strategy, roles: &CaseRoles) -> Result<()> {
+    if strategy.request().unlabelled > 0 && roles.unlabelled.is_empty() {
+        return Err(Error::Setting {
+            field: "strategy.name",
+            reason: format!(
+                "`{}` learns from unlabelled cases and the data have none; put images without \
+                 labels into imagesUn before preprocessing, or train with name = \"supervised\"",
+                strategy.name()
+            ),
+        });
+    }
+    Ok(())
+}
+
+fn build_strategy(
+    config: &RunConfig,
+    shape: &StuNetConfig,
+    device: Device,
+) -> Result<Box<dyn Strategy>> {
+    let mut failure = None;
+    let mut make = |name: &str| -> liseg_nn::Result<Box<dyn SegmentationNet>> {
+        let mut network = fresh_network(shape, config.seed, name, device)?;
+        if let Some(path) = &config.network.weights {
+            if let Err(error) = load_pretrained(&mut network, path) {
+                let message = error.to_string();
+                failure = Some(error);
+                return Err(liseg_nn::Error::Weights(message));
+            }
+        }
+        Ok(Box::new(network))
+    };
+    let built = config.strategy.build(config.optimiser, &mut make);
+    match (built, failure) {
+        (_, Some(error)) => Err(error),
+        (built, None) => Ok(built?),
+    }
+}
+
+/// Refuses to go on with a run under a config that would make it another one. Only its length, the
+/// loader's threads, the device and where the data lie may change.
+fn refuse_other_run(config: &RunConfig, folder: &RunFolder) -> Result<()> {
+    let recorded = RunConfig::read(&folder.config_file(), &[])?;
+    let comparable = |c: &RunConfig| {
+        let mut c = c.clone();
+        c.loader = Default::default();
+        c.device = Default::default();
+        c.data = PathBuf::new();
+        c.to_toml()
+    };
+    if comparable(&recorded)? == comparable(config)? {
+        return Ok(());
+    }
+    Err(Error::Run {
+        path: folder.config_file(),
+        reason: "the run was started with other settings; resume it with the same config, or \
+                 choose another --out"
+            .into(),
+    })
+}
+
+/// lr₀ (1 − i / n)^0.9 with a linear warm-up.
+fn learning_rate(config: &RunConfig, iteration: u64) -> f64 {
+    let t = &config.training;
+    schedule::polynomial(t.learning_rate, iteration, config.iterations(), 0.9)
+        * schedule::linear_warm_up(iteration, t.warm_up)
+}
+
+/// Samples that go through a network at once.
+///
+/// On a CPU with bf16 single samples are fastest: instance norm has a kernel for them that keeps
+/// the layout convolutions want. In f32 libtorch keeps small single samples from oneDNN, so there,
+/// and on GPUs, the batch stays whole.
+fn micro_batch(config: &RunConfig, device: Device, strategy: &dyn Strategy) -> usize {
+    let request = strategy.request();
+    let whole = request.labelled.max(request.unlabelled);
+    let narrow = config.precision.kind(device) == Kind::BFloat16;
+    match config.training.micro_batch {
+        0 if device == Device::Cpu && narrow => 1,
+        0 => whole,
+        n => n,
+    }
+}
