@@ -253,8 +253,11 @@ fn of_label<'a>(
     })
 }
 
+/// The name of a count, and where it stands.
+type Count = (&'static str, fn(&CaseMetrics) -> u64);
+
 /// The counts beside the measures, as nnU-Net averages them too.
-pub(crate) const COUNTS: [(&str, fn(&CaseMetrics) -> u64); 6] = [
+pub(crate) const COUNTS: [Count; 6] = [
     ("TP", |case| case.true_positive),
     ("FP", |case| case.false_positive),
     ("FN", |case| case.false_negative),

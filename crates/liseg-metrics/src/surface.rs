@@ -84,7 +84,7 @@ impl SurfaceDistances {
         let (depth, height, width) = reference.dim();
         let Region { start, end } = region.dilated([1; 3], [depth, height, width]);
         let inside = s![start[0]..end[0], start[1]..end[1], start[2]..end[2]];
-        let crop = |voxels: ArrayView3<'_, T>| voxels.slice(inside).map(|voxel| is_object(voxel));
+        let crop = |voxels: ArrayView3<'_, T>| voxels.slice(inside).map(&is_object);
 
         let (prediction, reference) = (crop(prediction), crop(reference));
         let prediction = Surface::of(&prediction, rule, "prediction")?;
