@@ -118,9 +118,7 @@ fn tensor<T: Copy, const N: usize>(
     from_le: impl Fn([u8; N]) -> T,
 ) -> Option<Array3<T>> {
     let tensor = archive.tensor(name).ok()?;
-    let &[width, height, depth] = tensor.shape() else {
-        panic!("{name} has {} axes", tensor.shape().len());
-    };
+    let [width, height, depth] = tensor.shape().try_into().unwrap();
     Some(Array3::from_shape_fn(
         [depth, height, width],
         |(z, y, x)| {

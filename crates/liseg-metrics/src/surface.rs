@@ -1,0 +1,334 @@
+//! Distances between two surfaces, and the measures taken from them.
+
+use crate::confusion::{Counts, compare};
+use crate::{Error, MeanRule, PercentileRule, Points, Result, SurfaceRule, percentile};
+use liseg_morphology::{boundary, squared_distances_at};
+use liseg_volume::{Region, Spacing};
+use ndarray::{Array3, ArrayView3, s};
+use std::borrow::Cow;
+
+/// A distance this much, in millimetres, above a tolerance still counts as within it: spacings
+/// read from files carry the rounding of f32, and six voxels of 1.2 mm must lie within 7.2 mm.
+const TOLERANCE_SLACK_MM: f64 = 1e-5;
+
+/// The distances from every surface point of each of two masks to the surface of the other, in
+/// millimetres.
+///
+/// Exists only when both surfaces have points, so that its measures are always defined.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SurfaceDistances {
+    prediction_to_reference: Vec<f64>,
+    reference_to_prediction: Vec<f64>,
+}
+
+impl SurfaceDistances {
+    /// Measures between two masks on one grid.
+    ///
+    /// # Shapes and units
+    /// Both masks `[z, y, x]`; `spacing` in mm.
+    /// # Errors
+    /// [`Error::Shape`] when the shapes differ, [`Error::EmptyMask`] when a mask is empty,
+    /// [`Error::NoBoundary`] when one fills the image and what lies beyond it counts as object.
+    ///
+    /// # Examples
+    /// ```
+    /// use liseg_metrics::{SurfaceDistances, SurfaceRule};
+    /// use liseg_volume::Spacing;
+    /// use ndarray::{Array3, s};
+    ///
+    /// let mut reference = Array3::from_elem((6, 8, 8), false);
+    /// reference.slice_mut(s![1..4, 2..6, 2..6]).fill(true);
+    /// let mut prediction = Array3::from_elem((6, 8, 8), false);
+    /// prediction.slice_mut(s![2..5, 2..6, 2..6]).fill(true); // one slice too high
+    ///
+    /// let spacing = Spacing::new(5.0, 1.0, 1.0)?;
+    /// let rule = SurfaceRule::default();
+    /// let distances = SurfaceDistances::between(prediction.view(), reference.view(), spacing, rule)?;
+    /// assert_eq!(distances.hausdorff(), 5.0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn between(
+        prediction: ArrayView3<'_, bool>,
+        reference: ArrayView3<'_, bool>,
+        spacing: Spacing,
+        rule: SurfaceRule,
+    ) -> Result<Self> {
+        let (counts, region) = compare(prediction, reference, |&inside| inside)?;
+        Self::within(
+            prediction,
+            reference,
+            |&inside| inside,
+            (counts, region),
+            spacing,
+            rule,
+        )
+    }
+
+    /// As [`SurfaceDistances::between`] once [`compare`] has found the counts and the joint box.
+    ///
+    /// All points and targets lie in that box, so nothing outside it is looked at. It is grown by
+    /// one voxel: where the image goes on, the voxels beyond an object are then background, and
+    /// only at the edge of the image itself does the rule say what lies outside.
+    pub(crate) fn within<T: Clone>(
+        prediction: ArrayView3<'_, T>,
+        reference: ArrayView3<'_, T>,
+        is_object: impl Fn(&T) -> bool,
+        (counts, region): (Counts, Option<Region>),
+        spacing: Spacing,
+        rule: SurfaceRule,
+    ) -> Result<Self> {
+        let region = match (counts.empty(), region) {
+            (None, Some(region)) => region,
+            (empty, _) => return Err(Error::EmptyMask(empty.unwrap_or(crate::Empty::Both))),
+        };
+        let (depth, height, width) = reference.dim();
+        let Region { start, end } = region.dilated([1; 3], [depth, height, width]);
+        let inside = s![start[0]..end[0], start[1]..end[1], start[2]..end[2]];
+        let crop = |voxels: ArrayView3<'_, T>| voxels.slice(inside).map(&is_object);
+
+        let (prediction, reference) = (crop(prediction), crop(reference));
+        let prediction = Surface::of(&prediction, rule, "prediction")?;
+        let reference = Surface::of(&reference, rule, "reference")?;
+        let (prediction_to_reference, reference_to_prediction) = rayon::join(
+            || prediction.distances_to(&reference, spacing),
+            || reference.distances_to(&prediction, spacing),
+        );
+        Ok(Self {
+            prediction_to_reference,
+            reference_to_prediction,
+        })
+    }
+
+    /// From every surface point of the prediction to the surface of the reference, in mm.
+    pub fn prediction_to_reference(&self) -> &[f64] {
+        &self.prediction_to_reference
+    }
+
+    /// From every surface point of the reference to the surface of the prediction, in mm.
+    pub fn reference_to_prediction(&self) -> &[f64] {
+        &self.reference_to_prediction
+    }
+
+    /// Hausdorff distance, the largest distance of both directions, in mm.
+    pub fn hausdorff(&self) -> f64 {
+        self.all().fold(0.0, f64::max)
+    }
+
+    /// The `q`-th percentile of the distances, in mm; at 100 the Hausdorff distance.
+    ///
+    /// Percentiles are linear between order statistics ([`percentile`]).
+    ///
+    /// # Errors
+    /// [`Error::Percentile`] when `q` is outside 0 to 100.
+    pub fn hausdorff_percentile(&self, q: f64, rule: PercentileRule) -> Result<f64> {
+        let directed = |distances: &[f64]| percentile(&mut distances.to_vec(), q);
+        let (to_reference, to_prediction) = (
+            self.prediction_to_reference.as_slice(),
+            self.reference_to_prediction.as_slice(),
+        );
+        Ok(match rule {
+            PercentileRule::MaxOfDirected => directed(to_reference)?.max(directed(to_prediction)?),
+            PercentileRule::MeanOfDirected => {
+                (directed(to_reference)? + directed(to_prediction)?) / 2.0
+            }
+            PercentileRule::Pooled => percentile(&mut self.all().collect::<Vec<_>>(), q)?,
+        })
+    }
+
+    /// Average surface distance over both directions, in mm.
+    ///
+    /// Pooled (ASSD; Heimann et al. 2009): (Σ D_RP + Σ D_PR) / (|∂R| + |∂P|). Mean of means (MASD):
+    /// (mean D_RP + mean D_PR) / 2.
+    pub fn average(&self, rule: MeanRule) -> f64 {
+        match rule {
+            MeanRule::Pooled => self.all().sum::<f64>() / self.points(),
+            MeanRule::MeanOfMeans => {
+                let mean =
+                    |distances: &[f64]| distances.iter().sum::<f64>() / distances.len() as f64;
+                (mean(&self.prediction_to_reference) + mean(&self.reference_to_prediction)) / 2.0
+            }
+        }
+    }
+
+    /// Root of the mean squared distance over the points of both surfaces, in mm.
+    pub fn root_mean_square(&self) -> f64 {
+        (self.all().map(|d| d * d).sum::<f64>() / self.points()).sqrt()
+    }
+
+    /// Surface Dice (NSD; Nikolov et al. 2021), from 0 to 1: the share of the points of both
+    /// surfaces that lie within `tolerance_mm`, itself included, of the other surface.
+    ///
+    /// Points are counted, as in MONAI and Metrics Reloaded, not weighted by area.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] when the tolerance is negative or not finite.
+    pub fn surface_dice(&self, tolerance_mm: f64) -> Result<f64> {
+        if !(tolerance_mm.is_finite() && tolerance_mm >= 0.0) {
+            return Err(Error::Setting {
+                name: "nsd_tolerance_mm",
+                found: tolerance_mm,
+            });
+        }
+        let limit = tolerance_mm + TOLERANCE_SLACK_MM;
+        let within = self.all().filter(|&distance| distance <= limit).count();
+        Ok(within as f64 / self.points())
+    }
+
+    fn all(&self) -> impl Iterator<Item = f64> {
+        let lists = [&self.reference_to_prediction, &self.prediction_to_reference];
+        lists.into_iter().flatten().copied()
+    }
+
+    fn points(&self) -> f64 {
+        (self.prediction_to_reference.len() + self.reference_to_prediction.len()) as f64
+    }
+}
+
+/// The points of one mask: those to measure from and those to measure to.
+struct Surface<'a> {
+    points: Cow<'a, Array3<bool>>,
+    /// `None`: the same points.
+    targets: Option<Cow<'a, Array3<bool>>>,
+}
+
+impl<'a> Surface<'a> {
+    fn of(mask: &'a Array3<bool>, rule: SurfaceRule, name: &'static str) -> Result<Self> {
+        let choose = |points| match points {
+            Points::AllVoxels => Cow::Borrowed(mask),
+            Points::Boundary(connectivity) => {
+                Cow::Owned(boundary(mask.view(), connectivity, rule.outside))
+            }
+        };
+        let points = choose(rule.points);
+        let targets = (rule.targets != rule.points).then(|| choose(rule.targets));
+        let has_points = |points: &Array3<bool>| points.iter().any(|&on| on);
+        if has_points(&points) && targets.as_ref().is_none_or(|targets| has_points(targets)) {
+            Ok(Self { points, targets })
+        } else {
+            Err(Error::NoBoundary { mask: name })
+        }
+    }
+
+    fn distances_to(&self, other: &Self, spacing: Spacing) -> Vec<f64> {
+        let targets = other.targets.as_ref().unwrap_or(&other.points);
+        let mut distances = squared_distances_at(targets.view(), self.points.view(), spacing);
+        for distance in &mut distances {
+            *distance = distance.sqrt();
+        }
+        distances
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::pairs;
+    use crate::{Convention, Empty};
+    use proptest::prelude::*;
+
+    const SPACING: [f64; 3] = [2.5, 1.2, 0.8];
+
+    fn measure(p: &Array3<bool>, r: &Array3<bool>, rule: SurfaceRule) -> Result<SurfaceDistances> {
+        SurfaceDistances::between(p.view(), r.view(), SPACING.try_into().unwrap(), rule)
+    }
+
+    proptest! {
+        #[test]
+        fn measures_are_ordered_and_symmetric((p, r) in pairs()) {
+            for (_, convention) in Convention::NAMED {
+                let rule = convention.rule();
+                let (Ok(a), Ok(b)) = (measure(&p, &r, rule), measure(&r, &p, rule)) else {
+                    // Undefined one way is undefined the other way.
+                    prop_assert_eq!(measure(&p, &r, rule).is_ok(), measure(&r, &p, rule).is_ok());
+                    continue;
+                };
+                prop_assert_eq!(a.prediction_to_reference(), b.reference_to_prediction());
+                let hd95 = a.hausdorff_percentile(95.0, rule.percentile).unwrap();
+                prop_assert!(0.0 <= hd95 && hd95 <= a.hausdorff() + 1e-12);
+                prop_assert!(a.average(rule.mean) <= a.hausdorff() + 1e-12);
+                let average = a.average(MeanRule::Pooled);
+                prop_assert!(average <= a.root_mean_square() + 1e-12);
+                prop_assert!((a.average(rule.mean) - b.average(rule.mean)).abs() < 1e-12);
+                let mut last = 0.0;
+                for tolerance in [0.0, 1.0, 2.5, 5.0, 1000.0] {
+                    let share = a.surface_dice(tolerance).unwrap();
+                    prop_assert!(last <= share && share <= 1.0);
+                    last = share;
+                }
+                prop_assert!(last >= 1.0);
+            }
+        }
+
+        #[test]
+        fn equals_the_definition((p, r) in pairs()) {
+            // Every pair of boundary voxels, on the whole image.
+            for (_, convention) in Convention::NAMED {
+                let rule = convention.rule();
+                let Ok(found) = measure(&p, &r, rule) else { continue };
+                let points = |mask: &Array3<bool>, points| -> Vec<[usize; 3]> {
+                    let on = match points {
+                        Points::AllVoxels => mask.clone(),
+                        Points::Boundary(c) => boundary(mask.view(), c, rule.outside),
+                    };
+                    on.indexed_iter().filter(|&(_, &v)| v).map(|((z, y, x), _)| [z, y, x]).collect()
+                };
+                let directed = |from: &Array3<bool>, to: &Array3<bool>| {
+                    let targets = points(to, rule.targets);
+                    let nearest = |at: &[usize; 3]| {
+                        let squared = |other: &[usize; 3]| (0..3).map(|a| {
+                            (SPACING[a] * at[a].abs_diff(other[a]) as f64).powi(2)
+                        }).sum::<f64>();
+                        targets.iter().map(squared).fold(f64::INFINITY, f64::min).sqrt()
+                    };
+                    let mut all: Vec<f64> = points(from, rule.points).iter().map(nearest).collect();
+                    all.sort_by(f64::total_cmp);
+                    all
+                };
+                for (found, expected) in [
+                    (found.prediction_to_reference(), directed(&p, &r)),
+                    (found.reference_to_prediction(), directed(&r, &p)),
+                ] {
+                    let mut found = found.to_vec();
+                    found.sort_by(f64::total_cmp);
+                    prop_assert_eq!(found.len(), expected.len());
+                    for (a, b) in found.iter().zip(&expected) {
+                        prop_assert!((a - b).abs() < 1e-12);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_and_everything_have_no_distance() {
+        let (full, none) = (
+            Array3::from_elem((3, 4, 5), true),
+            Array3::from_elem((3, 4, 5), false),
+        );
+        let monai = Convention::Monai.rule();
+        for (p, r, which) in [
+            (&none, &none, Empty::Both),
+            (&none, &full, Empty::Prediction),
+            (&full, &none, Empty::Reference),
+        ] {
+            let error = measure(p, r, monai).unwrap_err();
+            assert!(matches!(error, Error::EmptyMask(found) if found == which));
+        }
+        assert!(measure(&full, &full, monai).is_ok());
+        let error = measure(&full, &full, Convention::Chaos.rule()).unwrap_err();
+        assert!(matches!(error, Error::NoBoundary { mask: "prediction" }));
+    }
+
+    #[test]
+    fn a_tolerance_takes_in_the_rounding_of_files() {
+        let mut p = Array3::from_elem((1, 1, 8), false);
+        let mut r = p.clone();
+        p[[0, 0, 0]] = true;
+        r[[0, 0, 5]] = true;
+        let spacing = Spacing::new(1.0, 1.0, f64::from(1.2f32)).unwrap(); // 1.2000000477
+        let rule = SurfaceRule::default();
+        let found = SurfaceDistances::between(p.view(), r.view(), spacing, rule).unwrap();
+        assert!(found.hausdorff() > 6.0 && found.surface_dice(6.0).unwrap() >= 1.0);
+        assert!(found.surface_dice(-1.0).is_err());
+    }
+}
