@@ -47,7 +47,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result {
         println!("and what follows only without it");
     }
     if let Some(folder) = workspace.callers_libtorch() {
-        println!("{}", Libtorch::inspect(&folder)?);
+        println!("{}", Libtorch::inspect(folder)?);
         println!("through LIBTORCH, which goes before .libtorch");
         return Ok(());
     }
@@ -65,8 +65,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result {
 fn linked(workspace: &Workspace) -> Option<Libtorch> {
     let link = workspace.link();
     let libtorch = Libtorch::inspect(&link).ok()?;
-    let same_place =
-        |folder: PathBuf| fs::canonicalize(folder).ok() == fs::canonicalize(&link).ok();
+    let same_place = |folder: &Path| fs::canonicalize(folder).ok() == fs::canonicalize(&link).ok();
     workspace
         .callers_libtorch()
         .is_none_or(same_place)
@@ -77,7 +76,7 @@ fn linked(workspace: &Workspace) -> Option<Libtorch> {
 fn find_or_install(workspace: &Workspace) -> Result<Libtorch> {
     if let Some(folder) = workspace.callers_libtorch() {
         // Never passed over in silence: plain cargo commands of the caller would use it.
-        return Libtorch::inspect(&absolute(&folder)?).map_err(|failure| {
+        return Libtorch::inspect(&absolute(folder)?).map_err(|failure| {
             failure.with_help("LIBTORCH names that folder: correct it, or unset it")
         });
     }

@@ -10,6 +10,7 @@ use std::process::Command;
 #[derive(Debug, Clone)]
 pub(crate) struct Workspace {
     root: PathBuf,
+    callers_libtorch: Option<PathBuf>,
 }
 
 impl Workspace {
@@ -22,13 +23,20 @@ impl Workspace {
         let root = package
             .parent()
             .map_or_else(|| package.clone(), Path::to_path_buf);
-        Self { root }
+        let mut workspace = Self {
+            root,
+            callers_libtorch: None,
+        };
+        workspace.callers_libtorch = callers_libtorch(env::var_os("LIBTORCH"), &workspace.link());
+        workspace
     }
 
+    /// Another checkout, where the caller set nothing.
     #[cfg(test)]
     pub(crate) fn at(root: &Path) -> Self {
         Self {
             root: root.to_path_buf(),
+            callers_libtorch: None,
         }
     }
 
@@ -46,17 +54,16 @@ impl Workspace {
         self.root.join(".venv")
     }
 
-    /// LIBTORCH as the caller set it. Cargo sets it too, from `.cargo/config.toml`, for programs
-    /// it runs: that value is not a choice of the caller.
-    pub(crate) fn callers_libtorch(&self) -> Option<PathBuf> {
-        callers_libtorch(env::var_os("LIBTORCH"), &self.link())
+    /// LIBTORCH as the caller set it.
+    pub(crate) fn callers_libtorch(&self) -> Option<&Path> {
+        self.callers_libtorch.as_deref()
     }
 
     /// A cargo command at the root, with the environment a caller's own cargo would have.
     pub(crate) fn cargo(&self) -> Command {
         let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.current_dir(&self.root);
-        if self.callers_libtorch().is_none() {
+        if self.callers_libtorch.is_none() {
             command.env_remove("LIBTORCH");
         }
         command
@@ -78,6 +85,8 @@ impl Workspace {
     }
 }
 
+/// Cargo sets LIBTORCH too, from `.cargo/config.toml`, for the programs it runs: the path of the
+/// link is not a choice of the caller.
 fn callers_libtorch(variable: Option<OsString>, link: &Path) -> Option<PathBuf> {
     variable
         .map(PathBuf::from)
