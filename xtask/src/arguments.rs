@@ -1,0 +1,105 @@
+//! The command line.
+
+use crate::failure::{Failure, Result};
+
+pub(crate) const HELP: &str = "\
+Set-up and chores of the LiSeg workspace.
+
+Usage: cargo xtask <CHORE>
+
+  setup            find libtorch 2.11.0, or install it into .venv, and link it as .libtorch;
+                   the order is LIBTORCH, a Python with torch 2.11.0, PyPI
+  setup --check    print the libtorch in use, change nothing
+  test             format, lints, tests, documentation and examples
+  test --quick     without documentation and examples
+  demo [-- ARGS]   liseg demo ARGS, in release mode
+  bench [-- ARGS]  the benchmarks; ARGS go to criterion
+  dist             a stripped liseg with licence and README in target/dist
+
+Each chore but --check runs setup first; once set up, that takes no time.
+";
+
+/// What the caller asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Chore {
+    Help,
+    Setup { check: bool },
+    Test { quick: bool },
+    Demo { arguments: Vec<String> },
+    Bench { arguments: Vec<String> },
+    Dist,
+}
+
+pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Chore> {
+    let mut arguments = arguments.into_iter();
+    let Some(chore) = arguments.next() else {
+        return Err(usage("no chore named"));
+    };
+    let rest: Vec<String> = arguments.collect();
+    let words: Vec<&str> = rest.iter().map(String::as_str).collect();
+    match (chore.as_str(), words.as_slice()) {
+        ("help" | "-h" | "--help", _) | (_, ["-h" | "--help"]) => Ok(Chore::Help),
+        ("setup", []) => Ok(Chore::Setup { check: false }),
+        ("setup", ["--check"]) => Ok(Chore::Setup { check: true }),
+        ("test", []) => Ok(Chore::Test { quick: false }),
+        ("test", ["--quick"]) => Ok(Chore::Test { quick: true }),
+        ("dist", []) => Ok(Chore::Dist),
+        ("demo", []) => Ok(Chore::Demo {
+            arguments: Vec::new(),
+        }),
+        ("demo", ["--", ..]) => Ok(Chore::Demo {
+            arguments: rest[1..].to_vec(),
+        }),
+        ("bench", []) => Ok(Chore::Bench {
+            arguments: Vec::new(),
+        }),
+        ("bench", ["--", ..]) => Ok(Chore::Bench {
+            arguments: rest[1..].to_vec(),
+        }),
+        ("setup" | "test" | "dist", _) => Err(usage(&format!(
+            "`{chore}` does not take `{}`",
+            rest.join(" ")
+        ))),
+        ("demo" | "bench", _) => Err(usage(&format!("`{chore}` takes its arguments after `--`"))),
+        _ => Err(usage(&format!("no chore `{chore}`"))),
+    }
+}
+
+fn usage(what: &str) -> Failure {
+    Failure::new(what).with_help("`cargo xtask help` lists the chores")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Chore> {
+        parse(line.split_whitespace().map(String::from))
+    }
+
+    #[test]
+    fn chores_and_their_flags_are_read() {
+        assert_eq!(parsed("setup --check"), Ok(Chore::Setup { check: true }));
+        assert_eq!(parsed("test"), Ok(Chore::Test { quick: false }));
+        assert_eq!(parsed("test --help"), Ok(Chore::Help));
+        assert_eq!(
+            parsed("demo -- --out here"),
+            Ok(Chore::Demo {
+                arguments: vec!["--out".into(), "here".into()]
+            })
+        );
+    }
+
+    #[test]
+    fn wrong_usage_names_the_offender() {
+        for (line, offender) in [
+            ("", "no chore named"),
+            ("tests", "`tests`"),
+            ("setup --chek", "`--chek`"),
+            ("demo --out here", "after `--`"),
+        ] {
+            let message = parsed(line).unwrap_err().to_string();
+            assert!(message.contains(offender), "{line}: {message}");
+        }
+    }
+}

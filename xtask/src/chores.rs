@@ -1,0 +1,165 @@
+//! What the chores do once libtorch is there.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::failure::{Failure, Result};
+use crate::python;
+use crate::setup;
+use crate::steps::{Step, Steps};
+use crate::workspace::Workspace;
+
+/// All that a change must pass. One profile throughout: torch's bindings are compiled once.
+pub(crate) fn test(workspace: &Workspace, quick: bool) -> Result {
+    setup::run(workspace)?;
+    let nextest = python::on_path("cargo-nextest", env::var_os("PATH").as_deref()).is_some();
+    let mut steps = Steps::new(workspace);
+    let result = test_steps(workspace, quick, nextest)
+        .iter()
+        .try_for_each(|step| steps.run(step));
+    steps.print_summary();
+    result
+}
+
+fn test_steps(workspace: &Workspace, quick: bool, nextest: bool) -> Vec<Step> {
+    let tests = if nextest {
+        "nextest run --workspace --no-fail-fast"
+    } else {
+        "test --workspace --lib --bins --tests --examples --no-fail-fast"
+    };
+    let mut steps = vec![
+        Step::new("format", "fmt --all --check"),
+        Step::new("lints", "clippy --workspace --all-targets -- -D warnings"),
+        Step::new("tests", tests).counting_tests(),
+        Step::new("doc tests", "test --workspace --doc --no-fail-fast").counting_tests(),
+    ];
+    if quick {
+        return steps;
+    }
+    let flags = env::var("RUSTDOCFLAGS").unwrap_or_default();
+    steps.push(
+        Step::new("documentation", "doc --workspace --no-deps")
+            .with_variable("RUSTDOCFLAGS", format!("{flags} -D warnings").trim_start()),
+    );
+    let examples = workspace.examples();
+    if !examples.is_empty() {
+        steps.push(Step::new(
+            "build examples",
+            "build --package examples --examples",
+        ));
+    }
+    steps.extend(examples.iter().map(|name| {
+        let run = format!("run --quiet --package examples --example {name}");
+        Step::new(format!("example {name}"), &run)
+    }));
+    steps
+}
+
+pub(crate) fn demo(workspace: &Workspace, arguments: &[String]) -> Result {
+    setup::run(workspace)?;
+    let step = Step::new("demo", "run --release --package liseg -- demo").with_arguments(arguments);
+    Steps::new(workspace).run(&step)
+}
+
+pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result {
+    setup::run(workspace)?;
+    let mut step = Step::new("benchmarks", "bench --package benches");
+    if !arguments.is_empty() {
+        step = step
+            .with_arguments(&["--".to_owned()])
+            .with_arguments(arguments);
+    }
+    Steps::new(workspace).run(&step)
+}
+
+/// Puts a stripped `liseg` with its licence and README into `target/dist`.
+pub(crate) fn dist(workspace: &Workspace) -> Result {
+    setup::run(workspace)?;
+    Steps::new(workspace).run(&Step::new(
+        "release program",
+        "build --release --package liseg --bin liseg",
+    ))?;
+    let target = target_folder(workspace)?;
+    let folder = target.join("dist");
+    fs::create_dir_all(&folder).map_err(|error| Failure::io("cannot create", &folder, &error))?;
+    let program = format!("liseg{}", env::consts::EXE_SUFFIX);
+    copy(
+        &target.join("release").join(&program),
+        &folder.join(&program),
+    )?;
+    strip(&folder.join(&program))?;
+    for name in ["LICENSE", "README.md"] {
+        copy(&workspace.root().join(name), &folder.join(name))?;
+    }
+    println!(
+        "\n{} is ready; where libtorch lies elsewhere, either",
+        folder.display()
+    );
+    println!("put it beside the program as libtorch/, or its lib/ on LD_LIBRARY_PATH");
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path) -> Result {
+    fs::copy(from, to).map_err(|error| Failure::io("cannot copy", from, &error))?;
+    Ok(())
+}
+
+fn strip(program: &Path) -> Result {
+    let status = Command::new("strip")
+        .arg(program)
+        .status()
+        .map_err(|error| Failure::io("cannot run strip on", program, &error))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(Failure::new(format!("strip failed ({status})")))
+    }
+}
+
+/// Where cargo builds, which configuration may have moved.
+fn target_folder(workspace: &Workspace) -> Result<PathBuf> {
+    let failed = |reason: &str| Failure::new(format!("cargo metadata failed: {reason}"));
+    let output = workspace
+        .cargo()
+        .args(["metadata", "--no-deps", "--format-version", "1"])
+        .output()
+        .map_err(|error| failed(&error.to_string()))?;
+    if !output.status.success() {
+        return Err(failed(String::from_utf8_lossy(&output.stderr).trim()));
+    }
+    target_in_metadata(&String::from_utf8_lossy(&output.stdout))
+        .ok_or_else(|| failed("it names no target_directory"))
+}
+
+/// The one string of the JSON that is needed; a quote in a path stays unread.
+fn target_in_metadata(json: &str) -> Option<PathBuf> {
+    let (_, rest) = json.split_once(r#""target_directory":""#)?;
+    let (path, _) = rest.split_once('"')?;
+    Some(path.replace(r"\\", r"\").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_target_folder_is_read_from_metadata() {
+        let json = r#"{"packages":[],"target_directory":"/checkout/target","version":1}"#;
+        assert_eq!(target_in_metadata(json), Some("/checkout/target".into()));
+        assert_eq!(target_in_metadata("{}"), None);
+        assert!(target_folder(&Workspace::find()).unwrap().is_absolute());
+    }
+
+    #[test]
+    fn quick_leaves_out_documentation_and_examples() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("examples")).unwrap();
+        let manifest = "[package]\nname = \"examples\"\n[[example]]\nname = \"resample\"\n";
+        fs::write(root.path().join("examples/Cargo.toml"), manifest).unwrap();
+        let workspace = Workspace::at(root.path());
+        assert_eq!(test_steps(&workspace, true, true).len(), 4);
+        assert_eq!(test_steps(&workspace, false, false).len(), 7);
+    }
+}
