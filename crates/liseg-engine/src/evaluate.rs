@@ -111,7 +111,7 @@ fn judge(
     for &label in &labels {
         match evaluate_case(&predicted, &truth, label, settings) {
             Ok(found) => metrics.insert(label.to_string(), found),
-            Err(error @ liseg_metrics::Error::GridMismatch { .. }) => {
+            Err(error @ (liseg_metrics::Error::Shape { .. } | liseg_metrics::Error::Grid { .. })) => {
                 return missing(format!("{}: {error}", path.display()), group);
             }
             Err(error) => {

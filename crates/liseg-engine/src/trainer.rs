@@ -7,7 +7,7 @@ use crate::state::ProgressState;
 use crate::validation::{by_name, validate};
 use crate::{Error, Result, RunConfig, batches};
 use liseg_augment::Pipeline;
-use liseg_data::{CaseStore, Loader, LoaderConfig, Plan, StoredCase, Subset, folds};
+use liseg_data::{Case, CaseStore, Loader, LoaderConfig, Plan, StoredCase, Subset, folds};
 use liseg_nn::tch::{Device, Kind};
 use liseg_nn::{SegmentationNet, TensorMap, checkpoint, schedule};
 use liseg_ssl::{Progress, StepContext, Strategy};
@@ -337,20 +337,27 @@ fn assign_cases(config: &RunConfig, store: &CaseStore) -> Result<CaseRoles> {
         });
     }
     if config.validation.folds > 0 {
-        let cases: Vec<(String, String)> = store
-            .subset(Subset::Labelled)
-            .map(|c| {
-                let group = c.record().provenance.patient.clone();
-                (c.id().to_owned(), group.unwrap_or_else(|| c.id().to_owned()))
-            })
-            .collect();
-        let pairs = cases.iter().map(|(id, group)| (id.as_str(), group.as_str()));
-        let mut folds = folds(pairs, config.validation.folds, config.seed)?;
+        let cases: Vec<Case> = store.subset(Subset::Labelled).map(|c| as_case(c)).collect();
+        let mut folds = folds(&cases, config.validation.folds, config.seed)?;
         let fold = folds.swap_remove(config.validation.fold);
         roles.labelled = fold.training;
         roles.validation = fold.validation;
     }
     Ok(roles)
+}
+
+/// A stored case as the splitter knows it.
+fn as_case(stored: &StoredCase) -> Case {
+    let facts = stored.record().provenance.clone();
+    Case {
+        id: stored.id().to_owned(),
+        image: PathBuf::new(),
+        label: None,
+        subset: facts.subset,
+        patient: facts.patient,
+        phase: facts.phase,
+        vendor: facts.vendor,
+    }
 }
 
 fn check_roles(strategy: &dyn Strategy, roles: &CaseRoles) -> Result<()> {

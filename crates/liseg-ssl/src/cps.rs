@@ -296,20 +296,14 @@ impl Strategy for Cps {
 
     fn candidates(&self) -> Vec<Candidate<'_>> {
         let [a, b] = &self.learners;
-        vec![
-            Candidate {
-                name: "mean".into(),
-                networks: vec![a.network(), b.network()],
-            },
-            Candidate {
-                name: "network".into(),
-                networks: vec![a.network()],
-            },
-            Candidate {
-                name: "network_b".into(),
-                networks: vec![b.network()],
-            },
-        ]
+        let candidate = |name: &str, networks| Candidate { name: name.to_owned(), networks };
+        let mean = candidate("mean", vec![a.network(), b.network()]);
+        let first = candidate("network", vec![a.network()]);
+        let second = candidate("network_b", vec![b.network()]);
+        match self.config.predict_with {
+            Prediction::Mean => vec![mean, first, second],
+            Prediction::First => vec![first, second, mean],
+        }
     }
 }
 

@@ -50,10 +50,8 @@ pub trait Strategy: Send {
 
     /// What validation scores; the first is what predicts.
     fn candidates(&self) -> Vec<Candidate<'_>> {
-        vec![Candidate {
-            name: self.name().into(),
-            networks: self.predictors(),
-        }]
+        let networks = self.predictors().into_iter().map(|(_, network)| network).collect();
+        vec![Candidate { name: self.name().into(), networks }]
     }
 
     /// Moves every learner by one step. Gradients are clipped to a global norm of `clip` for each
