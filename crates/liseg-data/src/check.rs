@@ -1,0 +1,283 @@
+//! Finds what is wrong with a data set before long work starts.
+
+use crate::{Case, Dataset};
+use liseg_mri::nifti;
+use liseg_volume::Geometry;
+use rayon::prelude::*;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// How far, in millimetres, the corners of an image and its label may lie apart.
+pub const GRID_TOLERANCE_MM: f64 = 0.1;
+
+/// How much a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Worth a look; work can go on.
+    Warning,
+    /// The case, or the data set, cannot be used as it is.
+    Error,
+}
+
+/// Something that is wrong, or odd, about a data set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How much it matters.
+    pub severity: Severity,
+    /// The case, where it concerns one.
+    pub case: Option<String>,
+    /// The file.
+    pub file: PathBuf,
+    /// What was found, and what was expected.
+    pub message: String,
+}
+
+impl Dataset {
+    /// Checks every case in full, in parallel: that its files can be read; that image and label have
+    /// one shape and their corners lie within 0.1 mm; that label values are declared; that no voxel is
+    /// NaN or infinite. Empty labels, constant images and oddities of the files are warnings.
+    ///
+    /// Returns all findings of all cases, in order of case ids.
+    pub fn check(&self) -> Vec<Finding> {
+        self.check_with(|findings| findings.voxels(self))
+    }
+
+    /// As [`Dataset::check`], but reads headers only: voxels are not looked at.
+    pub fn check_headers(&self) -> Vec<Finding> {
+        self.check_with(|findings| findings.headers())
+    }
+
+    fn check_with(&self, check: impl Fn(&mut Findings<'_>) + Sync) -> Vec<Finding> {
+        let notes = self.notes().iter().map(|(case, file, message)| Finding {
+            severity: Severity::Warning,
+            case: case.clone(),
+            file: file.clone(),
+            message: message.clone(),
+        });
+        let per_case: Vec<Vec<Finding>> = self
+            .cases()
+            .par_iter()
+            .map(|case| {
+                let mut findings = Findings {
+                    case,
+                    found: Vec::new(),
+                };
+                check(&mut findings);
+                findings.found
+            })
+            .collect();
+        notes.chain(per_case.into_iter().flatten()).collect()
+    }
+}
+
+/// The findings of one case.
+struct Findings<'a> {
+    case: &'a Case,
+    found: Vec<Finding>,
+}
+
+impl Findings<'_> {
+    fn add(&mut self, severity: Severity, file: &Path, message: String) {
+        self.found.push(Finding {
+            severity,
+            case: Some(self.case.id.clone()),
+            file: file.to_owned(),
+            message,
+        });
+    }
+
+    /// The value, or `None` and a finding.
+    fn tried<T>(&mut self, file: &Path, result: liseg_mri::Result<T>) -> Option<T> {
+        result
+            .map_err(|error| self.add(Severity::Error, file, error.to_string()))
+            .ok()
+    }
+
+    fn headers(&mut self) {
+        let case = self.case;
+        let image = self.tried(&case.image, nifti::read_header(&case.image));
+        if let Some(image) = &image {
+            self.oddities(&case.image, image.warnings());
+            self.unit_spacing(image.geometry());
+        }
+        let Some(path) = &case.label else { return };
+        let label = self.tried(path, nifti::read_header(path));
+        if let (Some(image), Some(label)) = (image, label) {
+            self.grids(path, image.geometry(), label.geometry());
+        }
+    }
+
+    fn voxels(&mut self, dataset: &Dataset) {
+        let case = self.case;
+        let image = self.tried(&case.image, nifti::read_image(&case.image));
+        if let Some(image) = &image {
+            self.oddities(&case.image, &image.warnings);
+            self.unit_spacing(image.volume.geometry());
+            let voxels = image.volume.data();
+            let first = voxels.first().copied().unwrap_or(0.0);
+            let count = voxels.iter().filter(|v| !v.is_finite()).count();
+            if count > 0 {
+                let message = format!("{count} voxels are NaN or infinite");
+                self.add(Severity::Error, &case.image, message);
+            } else if voxels.iter().all(|&v| v.to_bits() == first.to_bits()) {
+                let message = format!("every voxel has the value {first}");
+                self.add(Severity::Warning, &case.image, message);
+            }
+        }
+        let Some(path) = &case.label else { return };
+        let Some(label) = self.tried(path, nifti::read_labels(path)) else {
+            return;
+        };
+        if let Some(image) = &image {
+            self.grids(path, image.volume.geometry(), label.volume.geometry());
+        }
+        let counts = value_counts(label.volume.data().iter().copied());
+        let declared: Vec<u8> = dataset.labels().values().copied().collect();
+        for (value, count) in &counts {
+            if !declared.contains(value) {
+                let message = format!(
+                    "label value {value} in {count} voxels is not declared in dataset.json, \
+                     which has {:?}",
+                    dataset.labels()
+                );
+                self.add(Severity::Error, path, message);
+            }
+        }
+        if counts.keys().all(|&value| value == 0) {
+            let message = "the label is empty: every voxel is background".into();
+            self.add(Severity::Warning, path, message);
+        }
+    }
+
+    /// Image and label must lie on one grid.
+    fn grids(&mut self, label_file: &Path, image: Geometry, label: Geometry) {
+        let distance = image.corner_distance_mm(&label);
+        if image.shape != label.shape {
+            let message = format!(
+                "the label has shape {:?} (z, y, x) and its image {:?}",
+                label.shape, image.shape
+            );
+            self.add(Severity::Error, label_file, message);
+        } else if distance.is_nan() || distance > GRID_TOLERANCE_MM {
+            let message = format!(
+                "the label lies up to {distance:.2} mm away from its image; at most \
+                 {GRID_TOLERANCE_MM} mm are accepted"
+            );
+            self.add(Severity::Error, label_file, message);
+        }
+    }
+
+    fn oddities(&mut self, file: &Path, warnings: &[nifti::Warning]) {
+        for warning in warnings {
+            // Voxels that are no numbers are an error, reported with the voxels.
+            if !matches!(warning, nifti::Warning::NotFinite { .. }) {
+                self.add(Severity::Warning, file, warning.to_string());
+            }
+        }
+    }
+
+    /// Some collections have lost the spacing of a part of their files, which then say 1×1×1 mm.
+    fn unit_spacing(&mut self, geometry: Geometry) {
+        let unit = geometry
+            .spacing()
+            .zyx()
+            .iter()
+            .all(|s| (s - 1.0).abs() < 1e-9);
+        let [z, y, x] = geometry.shape;
+        // Slices that are true to 1 mm make a block, not a slab.
+        if unit && 3 * z.min(y).min(x) < z.max(y).max(x) {
+            let message = format!(
+                "the spacing is 1×1×1 mm although the shape, {:?} (z, y, x), is that of thick \
+                 slices: check whether the spacing was lost",
+                geometry.shape
+            );
+            let file = self.case.image.clone();
+            self.add(Severity::Warning, &file, message);
+        }
+    }
+}
+
+/// How often each value occurs.
+pub(crate) fn value_counts(values: impl Iterator<Item = u8>) -> BTreeMap<u8, usize> {
+    let mut counts = [0usize; 256];
+    for value in values {
+        counts[usize::from(value)] += 1;
+    }
+    (0..=u8::MAX)
+        .zip(counts)
+        .filter(|&(_, count)| count > 0)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+    use liseg_volume::{LabelMap, Volume};
+
+    fn messages(findings: &[Finding], severity: Severity) -> Vec<String> {
+        findings
+            .iter()
+            .filter(|f| f.severity == severity)
+            .map(|f| format!("{}: {}", f.case.as_deref().unwrap_or("-"), f.message))
+            .collect()
+    }
+
+    #[test]
+    fn a_sound_data_set_has_no_findings() {
+        let (_folder, dataset) = testing::dataset();
+        assert_eq!(dataset.check(), []);
+        assert_eq!(dataset.check_headers(), []);
+    }
+
+    #[test]
+    fn every_offender_is_listed() {
+        let (folder, dataset) = testing::dataset();
+        let path = |name: &str| folder.path().join(name);
+        // Case 0: a value that is not declared. Case 1: a label that lies elsewhere. Case 2: NaN.
+        // Case 3: no NIfTI file. Case 4: constant. Case 5: another shape, and an empty label.
+        let (_, label) = testing::image_and_label(0);
+        let wrong = label.map(|&v| if v == 1 { 7 } else { v });
+        nifti::write_labels(path("labelsTr/case_0.nii.gz"), &wrong, None).unwrap();
+        let (_, label) = testing::image_and_label(1);
+        let moved = LabelMap::new(label.data().to_owned(), testing::affine(3)).unwrap();
+        nifti::write_labels(path("labelsTr/case_1.nii.gz"), &moved, None).unwrap();
+        let (image, _) = testing::image_and_label(2);
+        let mut voxels = image.data().to_owned();
+        voxels[[3, 3, 3]] = f32::NAN;
+        let broken = Volume::new(voxels, image.affine()).unwrap();
+        nifti::write_image(path("imagesTr/case_2_0000.nii.gz"), &broken, None).unwrap();
+        std::fs::write(path("imagesTr/case_3_0000.nii.gz"), "text").unwrap();
+        let flat = testing::image_and_label(4).0.map(|_| 3.0);
+        nifti::write_image(path("imagesUn/case_4_0000.nii.gz"), &flat, None).unwrap();
+        let empty = testing::image_and_label(4).1.map(|_| 0);
+        nifti::write_labels(path("labelsTs/case_5.nii.gz"), &empty, None).unwrap();
+
+        let findings = dataset.check();
+        let errors = messages(&findings, Severity::Error);
+        assert_eq!(errors.len(), 5, "{errors:#?}");
+        let values = label.data().iter().filter(|&&v| v == 1).count();
+        assert!(
+            errors[0].starts_with("case_0: label value 7 in"),
+            "{}",
+            errors[0]
+        );
+        assert!(values > 0 && errors[1].starts_with("case_1: the label lies up to 2.00 mm"));
+        assert_eq!(errors[2], "case_2: 1 voxels are NaN or infinite");
+        assert!(errors[3].starts_with("case_3: "), "{}", errors[3]);
+        assert!(errors[4].starts_with("case_5: the label has shape [14, 24, 28]"));
+        let warnings = messages(&findings, Severity::Warning);
+        assert!(warnings.contains(&"case_4: every voxel has the value 3".to_owned()));
+        assert!(
+            warnings
+                .iter()
+                .any(|w| w.starts_with("case_5: the label is empty"))
+        );
+
+        // Headers alone show the misplaced, the unreadable and the wrong shape.
+        let errors = messages(&dataset.check_headers(), Severity::Error);
+        assert_eq!(errors.len(), 3, "{errors:#?}");
+    }
+}

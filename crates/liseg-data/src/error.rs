@@ -1,0 +1,201 @@
+//! What can be wrong with a data set, a plan or a store.
+
+use std::path::{Path, PathBuf};
+
+/// Result of an operation on data sets.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of a lower crate, kept whole.
+type Source = Box<dyn std::error::Error + Send + Sync + 'static>;
+
+/// What can be wrong with a data set, a plan or a store.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file or folder cannot be read or written.
+    #[error("{action} {} failed: {source}", path.display())]
+    Io {
+        /// What was tried, such as `reading`.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The reason given by the system.
+        source: std::io::Error,
+    },
+    /// A JSON file is malformed or has a field that is missing, unknown or of the wrong kind.
+    #[error("{} is not what was expected: {reason}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with field or line.
+        reason: String,
+    },
+    /// The folder of a data set is not laid out as expected.
+    #[error("data set {}: {reason}", folder.display())]
+    Dataset {
+        /// The folder of the data set.
+        folder: PathBuf,
+        /// What was found, and what to do.
+        reason: String,
+    },
+    /// A case has channel files other than the single `_0000`.
+    #[error(
+        "case `{case}` in {} has channel files {found:?}; one channel, `_0000`, is supported: make \
+         every phase a case of its own and name its phase in cases.json",
+        folder.display()
+    )]
+    Channels {
+        /// The folder of the images.
+        folder: PathBuf,
+        /// The case.
+        case: String,
+        /// The channel suffixes found.
+        found: Vec<String>,
+    },
+    /// A file cannot be read, or an image cannot be normalised or resampled.
+    #[error(transparent)]
+    Mri(#[from] liseg_mri::Error),
+    /// A label file holds values that `dataset.json` does not declare.
+    #[error(
+        "{} holds label value {value} in {count} voxels; declared are {declared:?}: correct the \
+         file, or declare the value in dataset.json",
+        path.display()
+    )]
+    LabelValue {
+        /// The label file.
+        path: PathBuf,
+        /// The first undeclared value.
+        value: u8,
+        /// Voxels with that value.
+        count: usize,
+        /// The declared values.
+        declared: Vec<u8>,
+    },
+    /// An image holds values that are no numbers.
+    #[error("the image holds {count} voxels that are NaN or infinite")]
+    NotFinite {
+        /// How many voxels.
+        count: usize,
+    },
+    /// A case cannot be used.
+    #[error("case `{case}`: {source}")]
+    Case {
+        /// The case.
+        case: String,
+        /// What is wrong with it.
+        source: Box<Error>,
+    },
+    /// An image and its label do not lie on one grid.
+    #[error(
+        "label {} has shape {found:?} (z, y, x) and its image {expected:?}, with corners up to \
+         {distance_mm:.3} mm apart: both must lie on one grid",
+        path.display()
+    )]
+    Grid {
+        /// The label file.
+        path: PathBuf,
+        /// The shape of the image.
+        expected: [usize; 3],
+        /// The shape of the label.
+        found: [usize; 3],
+        /// The largest distance of a corner, in millimetres.
+        distance_mm: f64,
+    },
+    /// An array has another shape than the step needs.
+    #[error("{what} has shape {found:?} (z, y, x) where {expected:?} is needed")]
+    Shape {
+        /// Which array.
+        what: &'static str,
+        /// The shape needed.
+        expected: [usize; 3],
+        /// The shape found.
+        found: [usize; 3],
+    },
+    /// A field of a plan, of its options or of a configuration cannot be used.
+    #[error("`{field}` cannot be used: {reason}")]
+    Setting {
+        /// The field.
+        field: &'static str,
+        /// What was found, expected, and what to do.
+        reason: String,
+    },
+    /// The patch cannot be halved as often as the network does.
+    #[error(
+        "`patch_size` {patch:?} (z, y, x) is not divisible by the product of the strides \
+         {divisor:?}; the nearest valid patch is {nearest:?}"
+    )]
+    Patch {
+        /// The patch found.
+        patch: [usize; 3],
+        /// What each axis must be a multiple of.
+        divisor: [usize; 3],
+        /// The nearest patch that is.
+        nearest: [usize; 3],
+    },
+    /// A geometry operation failed.
+    #[error(transparent)]
+    Geometry(#[from] liseg_volume::Error),
+    /// A store or one of its files is damaged, unfinished or made with another plan.
+    #[error("store {}: {reason}", path.display())]
+    Store {
+        /// The folder or file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// A patch could not be made.
+    #[error("patch {slot} of iteration {iteration}, from case `{case}`: {source}")]
+    Patching {
+        /// The case the patch was cut from.
+        case: String,
+        /// The iteration.
+        iteration: u64,
+        /// The patch within its batch.
+        slot: usize,
+        /// What went wrong.
+        source: Source,
+    },
+    /// Threads could not be started, or one of them stopped.
+    #[error("worker threads: {reason}")]
+    Threads {
+        /// What happened.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// Wraps an input/output error: `.map_err(Error::io("reading", path))`.
+    pub(crate) fn io(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
+    }
+
+    /// Says which case an error belongs to.
+    pub(crate) fn of_case(case: &str) -> impl FnOnce(Self) -> Self {
+        move |source| Self::Case {
+            case: case.to_owned(),
+            source: Box::new(source),
+        }
+    }
+
+    pub(crate) fn store(path: &Path, reason: impl Into<String>) -> Self {
+        Self::Store {
+            path: path.to_owned(),
+            reason: reason.into(),
+        }
+    }
+
+    pub(crate) fn setting(field: &'static str, reason: impl Into<String>) -> Self {
+        Self::Setting {
+            field,
+            reason: reason.into(),
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! What the training images of a data set look like.
+
+use crate::{Case, Dataset, Error, Result, Subset};
+use liseg_mri::{crop::nonzero_region, nifti};
+use liseg_volume::Spacing;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+/// What the training images of a data set look like, labelled and unlabelled, in canonical RAS.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Fingerprint {
+    /// One entry per training case, in order of their ids.
+    pub cases: Vec<CaseFingerprint>,
+    /// Median over the cases of the share of voxels that is left after cropping to non-zero.
+    pub median_relative_size_after_cropping: f64,
+}
+
+/// What one image looks like.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CaseFingerprint {
+    /// The case.
+    pub id: String,
+    /// Voxel spacing, `[z, y, x]` in mm, of the canonical volume.
+    pub spacing: Spacing,
+    /// Shape of the canonical volume, `[z, y, x]`.
+    pub shape_before_crop: [usize; 3],
+    /// Shape after cropping to non-zero, `[z, y, x]`.
+    pub shape_after_crop: [usize; 3],
+    /// Intensities of the cropped image.
+    pub intensity: IntensitySummary,
+    /// Intensities where the label is foreground; `None` without label or foreground.
+    pub foreground_intensity: Option<IntensitySummary>,
+}
+
+/// The distribution of intensities, in the image's own unit.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct IntensitySummary {
+    /// Smallest value.
+    pub min: f64,
+    /// Largest value.
+    pub max: f64,
+    /// Mean.
+    pub mean: f64,
+    /// Population standard deviation.
+    pub std: f64,
+    /// Median.
+    pub median: f64,
+    /// 0.5th percentile.
+    pub percentile_00_5: f64,
+    /// 99.5th percentile.
+    pub percentile_99_5: f64,
+}
+
+impl Fingerprint {
+    /// Looks at every labelled and unlabelled image of a data set, in parallel.
+    ///
+    /// # Errors
+    /// [`Error::Case`] for the first case, in order of ids, that cannot be read or has voxels that
+    /// are NaN; [`Error::Dataset`] when there are no training cases.
+    pub fn of(dataset: &Dataset) -> Result<Self> {
+        let cases = dataset
+            .cases()
+            .par_iter()
+            .filter(|case| case.subset != Subset::Test)
+            .map(|case| CaseFingerprint::of(case).map_err(Error::of_case(&case.id)))
+            .collect::<Vec<_>>()
+            .into_iter()
+            .collect::<Result<Vec<_>>>()?;
+        if cases.is_empty() {
+            return Err(Error::Dataset {
+                folder: dataset.folder().to_owned(),
+                reason: "there is no training case to look at".into(),
+            });
+        }
+        let mut shares: Vec<f64> = cases.iter().map(CaseFingerprint::relative_size).collect();
+        Ok(Self {
+            median_relative_size_after_cropping: percentile(&mut shares, 50.0),
+            cases,
+        })
+    }
+}
+
+impl CaseFingerprint {
+    fn of(case: &Case) -> Result<Self> {
+        let image = nifti::read_image(&case.image)?.volume.to_canonical();
+        let region = nonzero_region(image.data());
+        let cropped = image.crop(region)?;
+        let mut values: Vec<f32> = cropped.data().iter().copied().collect();
+        let foreground_intensity = match &case.label {
+            Some(path) => {
+                let label = nifti::read_labels(path)?.volume.to_canonical();
+                if label.shape() != image.shape() {
+                    return Err(Error::Grid {
+                        path: path.clone(),
+                        expected: image.shape(),
+                        found: label.shape(),
+                        distance_mm: image.geometry().corner_distance_mm(&label.geometry()),
+                    });
+                }
+                let mut inside: Vec<f32> = image
+                    .data()
+                    .iter()
+                    .zip(label.data())
+                    .filter_map(|(&value, &label)| (label > 0).then_some(value))
+                    .collect();
+                IntensitySummary::of(&mut inside)
+            }
+            None => None,
+        };
+        let count = values.iter().filter(|v| !v.is_finite()).count();
+        if count > 0 {
+            return Err(Error::NotFinite { count });
+        }
+        // A volume is never empty, so neither is its crop.
+        let intensity = IntensitySummary::of(&mut values)
+            .ok_or(liseg_volume::Error::Empty { shape: [0; 3] })?;
+        Ok(Self {
+            id: case.id.clone(),
+            spacing: image.spacing(),
+            shape_before_crop: image.shape(),
+            shape_after_crop: region.shape(),
+            intensity,
+            foreground_intensity,
+        })
+    }
+
+    /// Voxels after cropping divided by voxels before.
+    pub fn relative_size(&self) -> f64 {
+        let voxels = |shape: [usize; 3]| shape.iter().product::<usize>() as f64;
+        voxels(self.shape_after_crop) / voxels(self.shape_before_crop)
+    }
+}
+
+impl IntensitySummary {
+    /// The distribution of finite values, which are reordered; `None` when there are none.
+    pub fn of(values: &mut [f32]) -> Option<Self> {
+        if values.is_empty() {
+            return None;
+        }
+        let n = values.len() as f64;
+        let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+        let variance = values
+            .iter()
+            .map(|&v| (f64::from(v) - mean).powi(2))
+            .sum::<f64>()
+            / n;
+        Some(Self {
+            min: percentile(values, 0.0),
+            max: percentile(values, 100.0),
+            mean,
+            std: variance.sqrt(),
+            median: percentile(values, 50.0),
+            percentile_00_5: percentile(values, 0.5),
+            percentile_99_5: percentile(values, 99.5),
+        })
+    }
+}
+
+/// A percentile with linear interpolation between neighbours, as NumPy has it; reorders `values`.
+/// NaN for no values.
+pub(crate) fn percentile<T: Copy + PartialOrd + Into<f64>>(values: &mut [T], percent: f64) -> f64 {
+    if values.is_empty() {
+        return f64::NAN;
+    }
+    let last = values.len() - 1;
+    let position = (percent / 100.0 * last as f64).clamp(0.0, last as f64);
+    let below = position.floor() as usize;
+    let order = |a: &T, b: &T| (*a).into().total_cmp(&(*b).into());
+    let (_, &mut low, above) = values.select_nth_unstable_by(below, order);
+    let low: f64 = low.into();
+    let t = position - below as f64;
+    let Some(high) = above.iter().map(|&v| v.into()).min_by(f64::total_cmp) else {
+        return low;
+    };
+    // NumPy interpolates from the nearer side; the last bit depends on it.
+    if t < 0.5 {
+        low + (high - low) * t
+    } else {
+        high - (high - low) * (1.0 - t)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_interpolate_linearly() {
+        let of = |values: &[f64], percent| percentile(&mut values.to_vec(), percent);
+        assert!((of(&[4.0, 1.0, 3.0, 2.0], 50.0) - 2.5).abs() < 1e-15);
+        assert!((of(&[10.0, 0.0], 10.0) - 1.0).abs() < 1e-15);
+        assert!((of(&[5.0, 1.0, 3.0], 100.0) - 5.0).abs() < 1e-15);
+        assert!(of(&[], 50.0).is_nan());
+    }
+
+    #[test]
+    fn summaries_are_of_the_population() {
+        let summary = IntensitySummary::of(&mut [1.0, 3.0, 1.0, 3.0]).unwrap();
+        assert!((summary.mean - 2.0).abs() < 1e-12 && (summary.std - 1.0).abs() < 1e-12);
+        assert!((summary.min - 1.0).abs() < 1e-12 && (summary.max - 3.0).abs() < 1e-12);
+        assert_eq!(IntensitySummary::of(&mut []), None);
+    }
+}

@@ -1,0 +1,39 @@
+//! Reading and writing small JSON files.
+
+use crate::{Error, Result};
+use serde::{Serialize, de::DeserializeOwned};
+use std::io::Write;
+use std::path::Path;
+
+/// Reads a JSON file.
+pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let text = std::fs::read_to_string(path).map_err(Error::io("reading", path))?;
+    serde_json::from_str(&text).map_err(|source| Error::Json {
+        path: path.to_owned(),
+        reason: source.to_string(),
+    })
+}
+
+/// Writes a JSON file, whole or not at all.
+pub(crate) fn write<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    let mut text = serde_json::to_string_pretty(value).map_err(|source| Error::Json {
+        path: path.to_owned(),
+        reason: source.to_string(),
+    })?;
+    text.push('\n');
+    write_bytes(path, text.as_bytes())
+}
+
+/// Writes a file whole or not at all: to a temporary name beside it, then renamed.
+pub(crate) fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let failed = |source| Error::io("writing", path)(source);
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    file.write_all(bytes).map_err(failed)?;
+    file.as_file().sync_all().map_err(failed)?;
+    file.persist(path).map_err(|e| failed(e.error))?;
+    Ok(())
+}

@@ -1,0 +1,599 @@
+//! Batches of patches, made ahead of time by worker threads.
+
+use crate::batch::Batch;
+use crate::draw::{ImageOnly, Patch, PatchMaker};
+use crate::sampler::PatchSampler;
+use crate::{CaseStore, Error, Result, StoredCase, Subset};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use liseg_augment::Pipeline;
+use liseg_volume::Seed;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// What a loader makes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoaderConfig {
+    /// Labelled patches per batch.
+    pub labelled: usize,
+    /// Unlabelled patches per batch.
+    pub unlabelled: usize,
+    /// Size of a patch as the network sees it, `[z, y, x]` in voxels.
+    pub patch_size: [usize; 3],
+    /// Share of labelled patches that must show foreground; 0.33 as in nnU-Net.
+    pub foreground_share: f64,
+    /// Ids of the cases of the labelled stream; `None` for all labelled cases of the store.
+    pub labelled_cases: Option<Vec<String>>,
+    /// Ids of the cases of the unlabelled stream; `None` for all unlabelled cases of the store. A
+    /// case with a label may be listed: its label is not used.
+    pub unlabelled_cases: Option<Vec<String>>,
+    /// Threads that make patches; 0 makes them in the calling thread.
+    pub workers: usize,
+    /// Batches that are made ahead, at least 1.
+    pub prefetch: usize,
+    /// The first iteration: where a run is taken up again.
+    pub first_iteration: u64,
+    /// How many iterations to make.
+    pub iterations: u64,
+}
+
+impl Default for LoaderConfig {
+    /// A batch of two labelled patches of 128³ voxels, nnU-Net's 250 iterations, four workers.
+    fn default() -> Self {
+        Self {
+            labelled: 2,
+            unlabelled: 0,
+            patch_size: [128; 3],
+            foreground_share: 0.33,
+            labelled_cases: None,
+            unlabelled_cases: None,
+            workers: 4,
+            prefetch: 3,
+            first_iteration: 0,
+            iterations: 250,
+        }
+    }
+}
+
+/// How much time went into waiting for patches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LoaderStats {
+    /// Batches handed over.
+    pub batches: u64,
+    /// Time spent inside [`Loader::next`]: the network had nothing to do.
+    pub waited: Duration,
+    /// Time since the first batch was asked for.
+    pub total: Duration,
+}
+
+/// An iterator over batches, in order of iterations.
+///
+/// A patch depends on (seed, iteration, slot, configuration, store) alone: batches are the same
+/// whatever the number of workers, and whether a run began at iteration 0 or was taken up later.
+/// Cases are drawn uniformly with replacement. Dropping the loader stops and joins its threads.
+#[derive(Debug)]
+pub struct Loader {
+    maker: Arc<PatchMaker>,
+    next: u64,
+    end: u64,
+    workers: Option<Workers>,
+    stats: LoaderStats,
+    started: Option<Instant>,
+}
+
+impl Loader {
+    /// Checks the configuration and starts the workers.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a batch without patches, a stream without cases, a case that the store
+    /// does not have or that has no label for the labelled stream, or a share outside 0 to 1;
+    /// [`Error::Shape`] for an empty patch; [`Error::Threads`] when threads cannot be started.
+    pub fn new(
+        store: Arc<CaseStore>,
+        config: LoaderConfig,
+        pipeline: Arc<Pipeline>,
+        seed: Seed,
+    ) -> Result<Self> {
+        if config.labelled + config.unlabelled == 0 {
+            return Err(Error::setting("labelled", "a batch would have no patches"));
+        }
+        if !(0.0..=1.0).contains(&config.foreground_share) {
+            let reason = format!("{} is not between 0 and 1", config.foreground_share);
+            return Err(Error::setting("foreground_share", reason));
+        }
+        let labelled = match config.labelled {
+            0 => Vec::new(),
+            _ => labelled_cases(&store, config.labelled_cases.as_deref())?,
+        };
+        let unlabelled = match config.unlabelled {
+            0 => Vec::new(),
+            _ => unlabelled_cases(&store, config.unlabelled_cases.as_deref())?,
+        };
+        let initial = pipeline.initial_shape(config.patch_size);
+        let sampler = PatchSampler::new(initial, config.patch_size)?;
+        let first = config.first_iteration;
+        let end = first.saturating_add(config.iterations);
+        let (threads, ahead) = (config.workers, config.prefetch.max(1));
+        let maker = Arc::new(PatchMaker {
+            config,
+            labelled,
+            unlabelled,
+            sampler,
+            pipeline,
+            seed,
+        });
+        let workers = match threads {
+            0 => None,
+            _ => Some(Workers::start(&maker, threads, ahead, first..end)?),
+        };
+        Ok(Self {
+            maker,
+            next: first,
+            end,
+            workers,
+            stats: LoaderStats::default(),
+            started: None,
+        })
+    }
+
+    /// How much time went into waiting for patches so far.
+    pub fn stats(&self) -> LoaderStats {
+        LoaderStats {
+            total: self.started.map(|at| at.elapsed()).unwrap_or_default(),
+            ..self.stats
+        }
+    }
+
+    fn batch(&mut self, iteration: u64) -> Result<Batch> {
+        let mut batch = Batch {
+            iteration,
+            labelled: Vec::with_capacity(self.maker.config.labelled),
+            unlabelled: Vec::with_capacity(self.maker.config.unlabelled),
+        };
+        let mut failed = None;
+        for patch in 0..self.maker.patches() {
+            let made = match &mut self.workers {
+                None => self.maker.make(iteration, patch),
+                Some(workers) => workers.take((iteration, patch)),
+            };
+            match made {
+                Ok(Patch::Labelled(patch)) => batch.labelled.push(patch),
+                Ok(Patch::Unlabelled(patch)) => batch.unlabelled.push(patch),
+                // The other patches are taken off the queue before the first error is reported.
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        failed.map_or(Ok(batch), Err)
+    }
+}
+
+impl Iterator for Loader {
+    type Item = Result<Batch>;
+
+    /// The batch of the next iteration; waits for it. A batch that fails is reported and the next
+    /// one can be asked for.
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.next >= self.end {
+            return None;
+        }
+        let asked = Instant::now();
+        self.started.get_or_insert(asked);
+        let batch = self.batch(self.next);
+        self.next += 1;
+        self.stats.batches += 1;
+        self.stats.waited += asked.elapsed();
+        Some(batch)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = usize::try_from(self.end - self.next);
+        (left.clone().unwrap_or(usize::MAX), left.ok())
+    }
+}
+
+fn labelled_cases(store: &CaseStore, ids: Option<&[String]>) -> Result<Vec<Arc<StoredCase>>> {
+    let cases: Vec<_> = match ids {
+        None => store.subset(Subset::Labelled).cloned().collect(),
+        Some(ids) => find(store, "labelled_cases", ids)?,
+    };
+    if let Some(case) = cases.iter().find(|case| case.label().is_none()) {
+        let reason = format!("case `{}` has no label", case.id());
+        return Err(Error::setting("labelled_cases", reason));
+    }
+    match cases.is_empty() {
+        true => Err(Error::setting(
+            "labelled_cases",
+            "there is no labelled case",
+        )),
+        false => Ok(cases),
+    }
+}
+
+fn unlabelled_cases(store: &CaseStore, ids: Option<&[String]>) -> Result<Vec<ImageOnly>> {
+    let cases: Vec<_> = match ids {
+        None => store.subset(Subset::Unlabelled).cloned().collect(),
+        Some(ids) => find(store, "unlabelled_cases", ids)?,
+    };
+    match cases.is_empty() {
+        true => {
+            let reason = "there is no unlabelled case; set `unlabelled` to 0 to do without";
+            Err(Error::setting("unlabelled_cases", reason))
+        }
+        false => Ok(cases.into_iter().map(ImageOnly::new).collect()),
+    }
+}
+
+fn find(store: &CaseStore, field: &'static str, ids: &[String]) -> Result<Vec<Arc<StoredCase>>> {
+    ids.iter()
+        .map(|id| {
+            store.get(id).cloned().ok_or_else(|| {
+                let folder = store.folder().display();
+                Error::setting(field, format!("case `{id}` is not in store {folder}"))
+            })
+        })
+        .collect()
+}
+
+/// Which patch: iteration, and place within the batch.
+type Ticket = (u64, usize);
+
+/// Threads that make the patches they are given tickets for.
+///
+/// No more tickets are out than fit into the queues, so that no thread ever waits to hand a patch
+/// over, and stopping cannot hang.
+#[derive(Debug)]
+struct Workers {
+    tickets: Option<Sender<Ticket>>,
+    patches: Receiver<(Ticket, Result<Patch>)>,
+    /// Patches that came before their turn.
+    early: HashMap<Ticket, Result<Patch>>,
+    /// Iterations for which no tickets are out yet.
+    waiting: Range<u64>,
+    /// Patches per batch.
+    per_batch: usize,
+    /// Batches that are made ahead.
+    ahead: u64,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    fn start(
+        maker: &Arc<PatchMaker>,
+        threads: usize,
+        ahead: usize,
+        iterations: Range<u64>,
+    ) -> Result<Self> {
+        let first = iterations.start;
+        let capacity = maker.patches() * (ahead + 1);
+        let (tickets, ticket_queue) = bounded::<Ticket>(capacity);
+        let (patch_queue, patches) = bounded(capacity);
+        let mut workers = Self {
+            tickets: Some(tickets),
+            patches,
+            early: HashMap::new(),
+            waiting: iterations,
+            per_batch: maker.patches(),
+            ahead: ahead as u64,
+            stop: Arc::new(AtomicBool::new(false)),
+            threads: Vec::new(),
+        };
+        for number in 0..threads {
+            let (maker, stop) = (Arc::clone(maker), Arc::clone(&workers.stop));
+            let (ticket_queue, patch_queue) = (ticket_queue.clone(), patch_queue.clone());
+            let thread = std::thread::Builder::new()
+                .name(format!("loader-{number}"))
+                .spawn(move || work(&maker, &stop, &ticket_queue, &patch_queue))
+                .map_err(|e| Error::Threads {
+                    reason: format!("thread {number} cannot be started: {e}"),
+                })?;
+            workers.threads.push(thread);
+        }
+        workers.issue(first)?;
+        Ok(workers)
+    }
+
+    /// Hands out tickets so that the batches after `current` are made while it is used.
+    fn issue(&mut self, current: u64) -> Result<()> {
+        let end = current.saturating_add(self.ahead);
+        while self.waiting.start <= end {
+            let Some(iteration) = self.waiting.next() else {
+                break;
+            };
+            for patch in 0..self.per_batch {
+                let tickets = self.tickets.as_ref().ok_or_else(stopped)?;
+                tickets.send((iteration, patch)).map_err(|_| stopped())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for one patch.
+    fn take(&mut self, ticket: Ticket) -> Result<Patch> {
+        self.issue(ticket.0)?;
+        loop {
+            if let Some(patch) = self.early.remove(&ticket) {
+                return patch;
+            }
+            let (other, patch) = self.patches.recv().map_err(|_| stopped())?;
+            self.early.insert(other, patch);
+        }
+    }
+}
+
+fn stopped() -> Error {
+    Error::Threads {
+        reason: "all of them have stopped".into(),
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.tickets = None;
+        for thread in self.threads.drain(..) {
+            // A panic within a patch has been caught and reported with the patch.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Makes patches until there are no more tickets.
+fn work(
+    maker: &PatchMaker,
+    stop: &AtomicBool,
+    tickets: &Receiver<Ticket>,
+    patches: &Sender<(Ticket, Result<Patch>)>,
+) {
+    for (iteration, patch) in tickets {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        // A panic would leave the loader waiting for this patch for ever.
+        let made = catch_unwind(AssertUnwindSafe(|| maker.make(iteration, patch)));
+        let made = made.unwrap_or_else(|_| {
+            Err(Error::Threads {
+                reason: format!("patch {patch} of iteration {iteration} panicked"),
+            })
+        });
+        if patches.send(((iteration, patch), made)).is_err() {
+            break;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Batch, preprocess_dataset, testing};
+    use liseg_augment::AugmentConfig;
+
+    fn store() -> Arc<CaseStore> {
+        let (_folder, dataset) = testing::dataset();
+        let out = tempfile::tempdir().unwrap();
+        let plan = testing::tiny_plan();
+        preprocess_dataset(&dataset, &plan, out.path(), 2, true, |_| {}).unwrap();
+        // The mappings outlive the files' names.
+        Arc::new(CaseStore::open(out.path()).unwrap())
+    }
+
+    fn config() -> LoaderConfig {
+        LoaderConfig {
+            labelled: 3,
+            unlabelled: 2,
+            patch_size: [8, 16, 16],
+            iterations: 6,
+            workers: 0,
+            ..LoaderConfig::default()
+        }
+    }
+
+    fn loader(store: &Arc<CaseStore>, config: LoaderConfig) -> Result<Loader> {
+        let pipeline = AugmentConfig::default().build().unwrap();
+        Loader::new(Arc::clone(store), config, Arc::new(pipeline), Seed(5))
+    }
+
+    fn batches(store: &Arc<CaseStore>, config: LoaderConfig) -> Vec<Batch> {
+        let loader = loader(store, config).unwrap();
+        loader.map(|batch| batch.unwrap()).collect()
+    }
+
+    #[test]
+    fn batches_do_not_depend_on_workers_or_on_where_a_run_began() {
+        let store = store();
+        let expected = batches(&store, config());
+        assert_eq!(expected.len(), 6);
+        for (workers, prefetch) in [(1, 1), (3, 4), (3, 0)] {
+            let config = LoaderConfig {
+                workers,
+                prefetch,
+                ..config()
+            };
+            assert!(
+                batches(&store, config) == expected,
+                "{workers} workers differ"
+            );
+        }
+        for workers in [0, 3] {
+            let later = LoaderConfig {
+                workers,
+                first_iteration: 4,
+                iterations: 2,
+                ..config()
+            };
+            assert!(
+                batches(&store, later) == expected[4..],
+                "a later start differs"
+            );
+        }
+        let iterations: Vec<u64> = expected.iter().map(|b| b.iteration).collect();
+        assert_eq!(iterations, [0, 1, 2, 3, 4, 5]);
+        assert_ne!(expected[0], expected[1]);
+    }
+
+    #[test]
+    fn patches_are_what_was_asked_for() {
+        let store = store();
+        let config = LoaderConfig {
+            iterations: 40,
+            ..config()
+        };
+        let mut loader = Loader::new(store, config, Arc::new(Pipeline::new()), Seed(5)).unwrap();
+        let mut phases = std::collections::BTreeSet::new();
+        for batch in &mut loader {
+            let batch = batch.unwrap();
+            assert_eq!((batch.labelled.len(), batch.unlabelled.len()), (3, 2));
+            for patch in &batch.labelled {
+                assert_eq!(patch.image.dim(), (1, 8, 16, 16));
+                assert!(["case_0", "case_1", "case_2"].contains(&patch.origin.case.as_str()));
+                for ((image, label), valid) in
+                    patch.image.iter().zip(&patch.label).zip(&patch.valid)
+                {
+                    assert!(*label <= 1 && *valid <= 1);
+                    assert!(*valid == 1 || (*image == 0.0 && *label == 0));
+                }
+            }
+            // The last of three is forced, and nothing turns it away.
+            assert!(batch.labelled[2].label.iter().any(|&v| v == 1));
+            for patch in &batch.unlabelled {
+                assert!(["case_3", "case_4"].contains(&patch.origin.case.as_str()));
+                assert_eq!(patch.origin.vendor.as_deref(), Some("A"));
+                phases.insert(patch.origin.phase.clone());
+            }
+        }
+        assert_eq!(phases.len(), 2);
+        let stats = loader.stats();
+        assert_eq!(stats.batches, 40);
+        assert!(stats.waited > Duration::ZERO && stats.waited <= stats.total);
+    }
+
+    #[test]
+    fn a_case_with_a_label_may_serve_without_it() {
+        let store = store();
+        let ids = |names: &[&str]| Some(names.iter().map(|&n| n.to_owned()).collect());
+        let config = LoaderConfig {
+            labelled_cases: ids(&["case_1"]),
+            unlabelled_cases: ids(&["case_0"]),
+            ..config()
+        };
+        for batch in batches(&store, config) {
+            assert!(batch.labelled.iter().all(|p| p.origin.case == "case_1"));
+            assert!(batch.unlabelled.iter().all(|p| p.origin.case == "case_0"));
+        }
+    }
+
+    #[test]
+    fn dropping_a_loader_early_stops_its_threads() {
+        let store = store();
+        for taken in [0, 1, 3] {
+            let config = LoaderConfig {
+                workers: 3,
+                prefetch: 8,
+                iterations: u64::MAX,
+                first_iteration: 10,
+                ..config()
+            };
+            let loader = loader(&store, config).unwrap();
+            assert_eq!(loader.take(taken).filter(|b| b.is_ok()).count(), taken);
+        }
+    }
+
+    #[test]
+    fn refuses_what_cannot_be_loaded() {
+        let store = store();
+        let names = |name: &str| Some(vec![name.to_owned()]);
+        let failing = [
+            (
+                LoaderConfig {
+                    labelled: 0,
+                    unlabelled: 0,
+                    ..config()
+                },
+                "no patches",
+            ),
+            (
+                LoaderConfig {
+                    foreground_share: f64::NAN,
+                    ..config()
+                },
+                "NaN",
+            ),
+            (
+                LoaderConfig {
+                    labelled_cases: names("case_9"),
+                    ..config()
+                },
+                "`case_9` is not in",
+            ),
+            (
+                LoaderConfig {
+                    labelled_cases: names("case_3"),
+                    ..config()
+                },
+                "has no label",
+            ),
+            (
+                LoaderConfig {
+                    unlabelled_cases: Some(vec![]),
+                    ..config()
+                },
+                "no unlabelled case",
+            ),
+            (
+                LoaderConfig {
+                    patch_size: [0, 8, 8],
+                    ..config()
+                },
+                "patch",
+            ),
+        ];
+        for (config, part) in failing {
+            let message = loader(&store, config).unwrap_err().to_string();
+            assert!(message.contains(part), "expected `{part}` in: {message}");
+        }
+    }
+
+    #[test]
+    fn a_failing_patch_is_reported_and_the_next_batch_comes() {
+        struct Faulty;
+        impl liseg_augment::Transform for Faulty {
+            fn name(&self) -> &'static str {
+                "faulty"
+            }
+            fn sample(
+                &self,
+                _: &liseg_augment::PatchInfo,
+                rng: &mut dyn rand::Rng,
+            ) -> liseg_augment::Params {
+                assert!(
+                    !rng.next_u32().is_multiple_of(8),
+                    "one patch in eight panics"
+                );
+                liseg_augment::Params::Mirror { axes: [true; 3] }
+            }
+        }
+        let pipeline = Arc::new(Pipeline::new().with(1.0, Faulty));
+        let config = LoaderConfig {
+            workers: 2,
+            iterations: 20,
+            ..config()
+        };
+        let loader = Loader::new(store(), config, pipeline, Seed(1)).unwrap();
+        let results: Vec<_> = loader.collect();
+        assert_eq!(results.len(), 20);
+        let good = results.iter().flatten().count();
+        assert!((1..20).contains(&good), "{good}");
+        for (iteration, result) in results.iter().enumerate() {
+            match result {
+                Ok(batch) => assert_eq!(batch.iteration, iteration as u64),
+                Err(error) => assert!(matches!(error, Error::Threads { .. }), "{error}"),
+            }
+        }
+    }
+}
