@@ -4,25 +4,25 @@ use ndarray::ArrayView3;
 use rand::{Rng, RngExt};
 use std::collections::BTreeMap;
 
+/// Remembered voxels by label: flat C-order indices, ascending.
+pub(crate) type Foreground = BTreeMap<u8, Vec<u32>>;
+
 /// How many of `voxels` are remembered: all up to 10 000, then 10 000 or 1 %, whatever is more.
 pub(crate) fn remembered(voxels: usize) -> usize {
     voxels.min(10_000).max(voxels.div_ceil(100))
 }
 
-/// Draws voxels of every foreground label without replacement: flat C-order indices, ascending.
+/// Draws voxels of every foreground label without replacement.
 ///
 /// A label without voxels has no entry. The array must have at most `u32::MAX` voxels.
-pub(crate) fn sample<R: Rng + ?Sized>(
-    label: ArrayView3<'_, u8>,
-    rng: &mut R,
-) -> BTreeMap<u8, Vec<u32>> {
+pub(crate) fn sample<R: Rng + ?Sized>(label: ArrayView3<'_, u8>, rng: &mut R) -> Foreground {
     let mut left = crate::check::value_counts(label.iter().copied());
     left.remove(&0);
     let mut wanted: BTreeMap<u8, usize> = left
         .iter()
         .map(|(&value, &count)| (value, remembered(count)))
         .collect();
-    let mut chosen: BTreeMap<u8, Vec<u32>> = BTreeMap::new();
+    let mut chosen = Foreground::new();
     // Selection sampling (Knuth, volume 2, algorithm S): one pass, sorted, no second array.
     for (index, &value) in label.iter().enumerate() {
         let (Some(left), Some(wanted)) = (left.get_mut(&value), wanted.get_mut(&value)) else {

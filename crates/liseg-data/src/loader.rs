@@ -193,7 +193,7 @@ impl Iterator for Loader {
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         let left = usize::try_from(self.end - self.next);
-        (left.clone().unwrap_or(usize::MAX), left.ok())
+        (left.unwrap_or(usize::MAX), left.ok())
     }
 }
 

@@ -236,7 +236,7 @@ mod tests {
             let wrong = label
                 .iter()
                 .zip(&expected)
-                .filter(|&(&a, &b)| f32::from(a) != b.max(0.0))
+                .filter(|&(&a, &b)| a != b.max(0.0) as u8)
                 .count();
             assert!(wrong <= 4, "{name}: {wrong} labels differ");
         }
@@ -306,6 +306,8 @@ mod tests {
             let back = restore.restore_labels(turned.into_data()).unwrap();
             prop_assert_eq!(back.data(), labels.view());
             prop_assert_eq!(back.affine(), file.affine());
+            let text = serde_json::to_string(&restore).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Restore>(&text).unwrap(), restore);
         }
     }
 }

@@ -5,6 +5,7 @@
 //! Opening maps the files; voxels are read from disk when a patch is cut, and the system's page
 //! cache is shared by all threads.
 
+use crate::foreground::Foreground;
 use crate::mapped::{Mapped, Tensor};
 use crate::plan::Plan;
 use crate::preprocess::Restore;
@@ -186,7 +187,7 @@ pub(crate) fn write_case(
     path: &Path,
     record: &Record,
     image: &Array3<f32>,
-    label: Option<(&Array3<u8>, &BTreeMap<u8, Vec<u32>>)>,
+    label: Option<(&Array3<u8>, &Foreground)>,
 ) -> Result<()> {
     let fault =
         |e: &dyn std::fmt::Display| Error::store(path, format!("it cannot be written: {e}"));
