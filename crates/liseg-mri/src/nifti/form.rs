@@ -77,8 +77,10 @@ pub(crate) fn affine(
         warnings.push(Warning::UnitsConverted { mm_factor: factor });
     }
     let finish = |rows: [[f64; 4]; 3]| {
-        Affine::from_rows(rows.map(|row| row.map(|v| v * factor)))
-            .map_err(|e| refuse(e.to_string()))
+        Affine::from_rows(rows.map(|row| row.map(|v| v * factor))).map_err(|error| match error {
+            liseg_volume::Error::Affine { reason } => refuse(reason),
+            other => refuse(other.to_string()),
+        })
     };
     let affine = match source {
         AffineSource::Sform => finish(fields.srow)?,
