@@ -20,7 +20,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The compressed stream is damaged.
-    #[error("{path}: the gzip stream is damaged ({source}); copy or export the file again")]
+    #[error("{path}: the compressed data are damaged or cut short; copy or export the file again")]
     Gzip {
         /// The file.
         path: PathBuf,

@@ -208,6 +208,7 @@ fn scale(
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "exact by construction")]
 mod tests {
     use super::*;
     use ndarray::Array3;

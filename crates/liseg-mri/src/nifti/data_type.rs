@@ -149,6 +149,7 @@ impl std::fmt::Display for DataType {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "exact by construction")]
 mod tests {
     use super::*;
 

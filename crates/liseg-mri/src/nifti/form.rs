@@ -77,8 +77,10 @@ pub(crate) fn affine(
         warnings.push(Warning::UnitsConverted { mm_factor: factor });
     }
     let finish = |rows: [[f64; 4]; 3]| {
-        Affine::from_rows(rows.map(|row| row.map(|v| v * factor)))
-            .map_err(|e| refuse(e.to_string()))
+        Affine::from_rows(rows.map(|row| row.map(|v| v * factor))).map_err(|error| match error {
+            liseg_volume::Error::Affine { reason } => refuse(reason),
+            other => refuse(other.to_string()),
+        })
     };
     let affine = match source {
         AffineSource::Sform => finish(fields.srow)?,
@@ -121,10 +123,9 @@ fn compare_with_the_rest(
         let other = qform_rows(fields, spacing)
             .ok()
             .and_then(|rows| Affine::from_rows(rows.map(|r| r.map(|v| v * factor))).ok());
-        let (a, b) = (Some(affine), other);
-        if let (Some(a), Some(b)) = (a, b) {
-            let distance_mm =
-                Geometry { shape, affine: a }.corner_distance_mm(&Geometry { shape, affine: b });
+        if let Some(other) = other {
+            let grid = |affine| Geometry { shape, affine };
+            let distance_mm = grid(affine).corner_distance_mm(&grid(other));
             // A tenth of a voxel is f32 noise and rounding by scanners, not a contradiction.
             if distance_mm > 0.1 * used.iter().copied().fold(f64::INFINITY, f64::min) {
                 warnings.push(Warning::FormsDisagree { distance_mm });

@@ -5,6 +5,7 @@ mod data_type;
 mod fields;
 mod form;
 mod header;
+mod open;
 mod read;
 mod source;
 mod warning;

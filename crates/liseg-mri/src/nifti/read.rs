@@ -1,12 +1,12 @@
 //! Reading: header, then voxels straight into their array.
 
-use super::fields::{Fields, Version};
+use super::open::open;
 use super::source::Source;
 use super::{DataType, Header, Nifti, Warning};
 use crate::{Error, Result};
 use liseg_volume::Volume;
 use ndarray::Array3;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Bytes decoded at once: fits into a core's own cache together with what it becomes.
 const CHUNK: usize = 128 * 1024;
@@ -98,118 +98,6 @@ pub fn read_labels(path: impl AsRef<Path>) -> Result<Nifti<u8>> {
         Ok(())
     })?;
     finish(header, source, values)
-}
-
-/// Opens a file, checks its header, and leaves the stream at the first voxel's file.
-fn open(path: &Path) -> Result<(Header, Source)> {
-    let path = &header_path(path);
-    let mut source = Source::open(path)?;
-    let mut bytes = [0; 540];
-    source.read_exact(&mut bytes[..348], 348)?;
-    let mut fields = match recognise(path, &bytes)? {
-        (Version::One, big_endian, paired) => {
-            Fields::decode(&bytes, Version::One, big_endian, paired)
-        }
-        (Version::Two, big_endian, paired) => {
-            source.read_exact(&mut bytes[348..], 540)?;
-            Fields::decode(&bytes, Version::Two, big_endian, paired)
-        }
-    };
-    let image = image_path(path);
-    if fields.paired && image.is_none() {
-        // The magic of a pair in a file whose name says that it is not one: voxels follow.
-        fields.paired = false;
-        let header = fields.version.header_bytes() as f64;
-        if fields.vox_offset < header {
-            fields.vox_offset = 0.0;
-        }
-    }
-    let header = Header::new(path, fields)?;
-    if let (true, Some(image)) = (header.fields.paired, image) {
-        source = Source::open(&image)?;
-    }
-    let bytes = header.voxels() * header.data_type.bytes() as u64;
-    source.check_size(header.offset() + bytes)?;
-    Ok((header, source))
-}
-
-/// Version, byte order (true for big endian) and whether the voxels are in a file of their own.
-fn recognise(path: &Path, bytes: &[u8; 540]) -> Result<(Version, bool, bool)> {
-    let refuse = |reason: String| {
-        Err(Error::NotNifti {
-            path: path.to_owned(),
-            reason,
-        })
-    };
-    let size: [u8; 4] = std::array::from_fn(|i| bytes[i]);
-    if let magic @ (b"n+2\0" | b"ni2\0") = &bytes[4..8] {
-        if bytes[8..12] != *b"\r\n\x1a\n" {
-            return refuse(
-                "its NIfTI-2 signature is damaged, as by a transfer in text mode".into(),
-            );
-        }
-        let big_endian = i32::from_be_bytes(size) == 540;
-        return Ok((Version::Two, big_endian, magic[1] == b'i'));
-    }
-    let paired = match &bytes[344..348] {
-        b"n+1\0" => false,
-        b"ni1\0" => true,
-        _ if bytes[..2] == [0x1f, 0x8b] => return refuse("it was compressed twice".into()),
-        _ if i32::from_le_bytes(size) == 348 || i32::from_be_bytes(size) == 348 => {
-            return refuse("it looks like an Analyze 7.5 file, which stores no orientation".into());
-        }
-        found => {
-            return refuse(format!(
-                "it lacks the mark `n+1`; found {:?}",
-                found.escape_ascii().to_string()
-            ));
-        }
-    };
-    let big_endian = match (i32::from_le_bytes(size), i32::from_be_bytes(size)) {
-        (348, _) => false,
-        (_, 348) => true,
-        // A wrong size: the number of axes tells the byte order.
-        _ => (1..=7).contains(&i16::from_be_bytes([bytes[40], bytes[41]])),
-    };
-    Ok((Version::One, big_endian, paired))
-}
-
-/// The header's file, for the name of either file of a pair.
-fn header_path(path: &Path) -> PathBuf {
-    sibling(path, ".img", &[".hdr"]).unwrap_or_else(|| path.to_owned())
-}
-
-/// The voxels' file, for the name of a pair's header; `None` for single files.
-fn image_path(path: &Path) -> Option<PathBuf> {
-    sibling(path, ".hdr", &[".img", ".img.gz"])
-}
-
-/// `name<from>[.gz]` → the first of `name<to>[.gz]` that exists, or the first if none does.
-fn sibling(path: &Path, from: &str, to: &[&str]) -> Option<PathBuf> {
-    let name = path.file_name()?.to_str()?;
-    let lower = name.to_ascii_lowercase();
-    let compressed = lower.ends_with(".gz");
-    let stem = lower
-        .strip_suffix(".gz")
-        .unwrap_or(&lower)
-        .strip_suffix(from)?;
-    // Lower case has as many bytes for ASCII, which is all that was changed.
-    let stem = name.get(..stem.len())?;
-    let mut candidates: Vec<_> = to
-        .iter()
-        .map(|end| path.with_file_name(format!("{stem}{end}")))
-        .collect();
-    if compressed {
-        let end = to.first()?;
-        candidates.insert(0, path.with_file_name(format!("{stem}{end}.gz")));
-    } else {
-        candidates.extend(
-            to.iter()
-                .map(|end| path.with_file_name(format!("{stem}{end}.gz"))),
-        );
-    }
-    let existing = candidates.iter().find(|p| p.exists()).cloned();
-    existing.or_else(|| candidates.into_iter().next())
 }
 
 /// Reads all voxels in chunks; `decode` gets the index of the chunk's first voxel, its bytes and its

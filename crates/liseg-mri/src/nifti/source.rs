@@ -6,6 +6,9 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
+/// The first bytes of every gzip member.
+pub(crate) const GZIP: [u8; 2] = [0x1f, 0x8b];
+
 /// Deflate cannot expand a byte to more than this (zlib's documentation gives 1032:1), so a header
 /// that asks for more than the file can hold is refused before any memory is taken.
 const LARGEST_EXPANSION: u64 = 1032;
@@ -33,7 +36,7 @@ impl Source {
         let mut start = [0; 2];
         let n = read_up_to(&mut file, &mut start).map_err(Error::io(path, "read the file"))?;
         let start = &start[..n];
-        let compressed = start == [0x1f, 0x8b];
+        let compressed = start == GZIP;
         // Put the two bytes back in front: the file may be a pipe.
         let whole = std::io::Cursor::new(start.to_vec()).chain(file);
         let stream: Box<dyn Read> = if compressed {

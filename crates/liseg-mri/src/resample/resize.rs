@@ -22,7 +22,7 @@ impl Range {
     fn of_volume(data: ArrayView3<'_, f32>) -> Self {
         data.outer_iter()
             .into_par_iter()
-            .map(|slice| Self::of(slice))
+            .map(Self::of)
             .reduce(|| Self::EMPTY, |a, b| Self(a.0.min(b.0), a.1.max(b.1)))
     }
 

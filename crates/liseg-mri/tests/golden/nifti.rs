@@ -1,7 +1,7 @@
 //! Every file of the corpus: valid ones give nibabel's numbers, malformed ones an error or, where
 //! the manifest allows it, the voxels of a valid twin.
 
-use crate::{golden, json};
+use super::reference::{golden, json};
 use liseg_mri::nifti::{AffineSource, Nifti, Warning, read_header, read_image};
 use liseg_mri::{Error, Result};
 use liseg_volume::{Affine, Volume};

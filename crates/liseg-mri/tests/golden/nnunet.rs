@@ -3,7 +3,7 @@
 //! Left out: f16 arrays and the torch operators (`prob_*_f16`, `torch_*`), which this crate does not
 //! offer, and the schemes `RescaleTo01`, `RGBTo01`, `NoNormalization` and version 1's z-score.
 
-use crate::{golden, json};
+use super::reference::{golden, json};
 use liseg_mri::crop::nonzero_region;
 use liseg_mri::normalize::{Statistics, clip_and_scale, z_score, z_score_masked};
 use liseg_mri::resample::{

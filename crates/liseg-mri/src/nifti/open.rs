@@ -1,0 +1,113 @@
+//! Recognising files: which version, which byte order, one file or a pair.
+
+use super::Header;
+use super::fields::{Fields, Version};
+use super::source::{GZIP, Source};
+use crate::{Error, Result};
+use std::path::{Path, PathBuf};
+
+/// Opens a file and checks its header; the stream is that of the file with the voxels.
+pub(crate) fn open(path: &Path) -> Result<(Header, Source)> {
+    let path = &header_path(path);
+    let mut source = Source::open(path)?;
+    let mut bytes = [0; 540];
+    let found = source.read(&mut bytes[..348])?;
+    if found < 348 && bytes[..2] != GZIP {
+        return Err(Error::Truncated {
+            path: path.to_owned(),
+            expected: 348,
+            found: found as u64,
+        });
+    }
+    let mut fields = match recognise(path, &bytes)? {
+        (Version::One, big_endian, paired) => {
+            Fields::decode(&bytes, Version::One, big_endian, paired)
+        }
+        (Version::Two, big_endian, paired) => {
+            source.read_exact(&mut bytes[348..], 540)?;
+            Fields::decode(&bytes, Version::Two, big_endian, paired)
+        }
+    };
+    let image = image_path(path);
+    if fields.paired && image.is_none() {
+        // The magic of a pair in a file whose name says that it is not one: voxels follow.
+        fields.paired = false;
+        let header = fields.version.header_bytes() as f64;
+        if fields.vox_offset < header {
+            fields.vox_offset = 0.0;
+        }
+    }
+    let header = Header::new(path, fields)?;
+    if let (true, Some(image)) = (header.fields.paired, image) {
+        source = Source::open(&image)?;
+    }
+    let bytes = header.voxels() * header.data_type.bytes() as u64;
+    source.check_size(header.offset() + bytes)?;
+    Ok((header, source))
+}
+
+/// Version, byte order (true for big endian) and whether the voxels are in a file of their own.
+fn recognise(path: &Path, bytes: &[u8; 540]) -> Result<(Version, bool, bool)> {
+    let refuse = |reason: String| {
+        Err(Error::NotNifti {
+            path: path.to_owned(),
+            reason,
+        })
+    };
+    let size: [u8; 4] = std::array::from_fn(|i| bytes[i]);
+    if let magic @ (b"n+2\0" | b"ni2\0") = &bytes[4..8] {
+        if bytes[8..12] != *b"\r\n\x1a\n" {
+            return refuse(
+                "its NIfTI-2 signature is damaged, as by a transfer in text mode".into(),
+            );
+        }
+        let big_endian = i32::from_be_bytes(size) == 540;
+        return Ok((Version::Two, big_endian, magic[1] == b'i'));
+    }
+    let paired = match &bytes[344..348] {
+        b"n+1\0" => false,
+        b"ni1\0" => true,
+        _ if bytes[..2] == GZIP => return refuse("it was compressed twice".into()),
+        _ if i32::from_le_bytes(size) == 348 || i32::from_be_bytes(size) == 348 => {
+            return refuse("it looks like an Analyze 7.5 file, which stores no orientation".into());
+        }
+        _ => {
+            let start = bytes[..8].escape_ascii();
+            return refuse(format!("it starts with `{start}` and lacks the mark `n+1`"));
+        }
+    };
+    let big_endian = match (i32::from_le_bytes(size), i32::from_be_bytes(size)) {
+        (348, _) => false,
+        (_, 348) => true,
+        // A wrong size: the number of axes tells the byte order.
+        _ => (1..=7).contains(&i16::from_be_bytes([bytes[40], bytes[41]])),
+    };
+    Ok((Version::One, big_endian, paired))
+}
+
+/// The header's file, for the name of either file of a pair.
+fn header_path(path: &Path) -> PathBuf {
+    sibling(path, ".img", ".hdr").unwrap_or_else(|| path.to_owned())
+}
+
+/// The voxels' file, for the name of a pair's header; `None` for single files.
+fn image_path(path: &Path) -> Option<PathBuf> {
+    sibling(path, ".hdr", ".img")
+}
+
+/// `name<from>[.gz]` → the first of `name<to>` and `name<to>.gz` that exists, or the first if none
+/// does; the compressed one comes first for a compressed name.
+fn sibling(path: &Path, from: &str, to: &str) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?;
+    // ASCII lower case has as many bytes.
+    let lower = name.to_ascii_lowercase();
+    let plain = lower.strip_suffix(".gz").unwrap_or(&lower);
+    let stem = name.get(..plain.strip_suffix(from)?.len())?;
+    let mut names = [format!("{stem}{to}"), format!("{stem}{to}.gz")];
+    if lower.ends_with(".gz") {
+        names.reverse();
+    }
+    let candidates = names.map(|name| path.with_file_name(name));
+    let existing = candidates.iter().find(|p| p.exists()).cloned();
+    existing.or_else(|| candidates.into_iter().next())
+}
