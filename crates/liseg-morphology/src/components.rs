@@ -153,13 +153,13 @@ impl Components {
     ) -> Self {
         let (depth, height, width) = voxels.dim();
         let (runs, row_ends) = read_runs(voxels, inside);
-        let parents = join_runs(&runs, &row_ends, [depth, height], adjacency);
+        let mut component = join_runs(&runs, &row_ends, [depth, height], adjacency);
 
         // A parent comes before its child and a root is the first run of its component, so one
-        // pass numbers the components in storage order.
-        let mut component = vec![0; runs.len()];
+        // pass turns parents into components, numbered in storage order.
         let mut count = 0;
-        for (run, &parent) in parents.iter().enumerate() {
+        for run in 0..component.len() {
+            let parent = component[run];
             component[run] = if parent == run {
                 count += 1;
                 count - 1
@@ -168,26 +168,32 @@ impl Components {
             };
         }
 
+        let nowhere = Region {
+            start: [usize::MAX; 3],
+            end: [0; 3],
+        };
+        let (mut sizes, mut regions) = (vec![0; count], vec![nowhere; count]);
         let mut found = Self {
             shape: [depth, height, width],
             row_ends,
             runs,
             component,
-            sizes: vec![0; count],
+            sizes: Vec::new(),
             regions: Vec::new(),
         };
-        let (mut sizes, mut regions) = (vec![0; count], vec![None; count]);
         found.for_each_run(|[z, y], run, label| {
             sizes[label - 1] += run.len();
-            let here = Region {
-                start: [z, y, run.start],
-                end: [z + 1, y + 1, run.end],
-            };
             let region = &mut regions[label - 1];
-            *region = Some(region.map_or(here, |region| enclosing(region, here)));
+            *region = enclosing(
+                *region,
+                Region {
+                    start: [z, y, run.start],
+                    end: [z + 1, y + 1, run.end],
+                },
+            );
         });
         found.sizes = sizes;
-        found.regions = regions.into_iter().flatten().collect();
+        found.regions = regions;
         found
     }
 
@@ -249,9 +255,13 @@ impl Components {
         slices.for_each(|(z, mut slice)| {
             for (y, mut row) in slice.outer_iter_mut().enumerate() {
                 for run in self.runs_of_row(z * self.shape[1] + y) {
-                    if let Some(value) = value(self.component[run] + 1) {
-                        let run = self.runs[run].clone();
-                        row.slice_axis_mut(Axis(0), run.into()).fill(value);
+                    let Some(value) = value(self.component[run] + 1) else {
+                        continue;
+                    };
+                    let run = self.runs[run].clone();
+                    match row.as_slice_mut() {
+                        Some(row) => row[run].fill(value),
+                        None => row.slice_axis_mut(Axis(0), run.into()).fill(value),
                     }
                 }
             }
