@@ -1,0 +1,108 @@
+//! One module for each verb, and what they share.
+
+mod doctor;
+mod evaluate;
+mod failure;
+mod info;
+mod interrupt;
+mod plan;
+mod predict;
+mod preprocess;
+mod progress;
+mod train;
+
+pub(crate) use failure::{Failure, Result};
+
+use clap::{ArgAction, Parser, Subcommand};
+use liseg::nn::DeviceChoice;
+
+/// Label-efficient liver segmentation in multi-phase MRI.
+///
+/// `predict`, `evaluate`, in this order.
+#[derive(Debug, Parser)]
+#[command(name = "liseg", version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) shared: Shared,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Options of every verb.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Shared {
+    /// Print the result as JSON on standard output, for scripts.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Threads to compute with; all of the machine's when absent.
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) threads: Option<u16>,
+    /// Where to compute: auto, cpu, cuda or cuda:N.
+    #[arg(long, global = true, value_name = "DEVICE")]
+    pub(crate) device: Option<DeviceChoice>,
+    /// Seed of everything random, in place of the config's.
+    #[arg(long, global = true, value_name = "SEED")]
+    pub(crate) seed: Option<u64>,
+    /// Say nothing but errors and the result.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Say more.
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Versions, libtorch, CUDA (or why not), threads, and a short benchmark.
+    Doctor(doctor::Doctor),
+    /// Geometry, type and intensities of image files, with warnings.
+    Info(info::Info),
+    /// Choose spacing, patch and strides for a dataset.
+    Plan(plan::PlanVerb),
+    /// Bring a dataset's images to the plan's grid, ready for training.
+    Preprocess(preprocess::Preprocess),
+    /// Train with any strategy; Ctrl-C saves and stops.
+    Train(train::Train),
+    /// Segment images; masks come in the geometry of their images.
+    Predict(predict::Predict),
+    /// Judge masks by references: Dice, Hausdorff distances and more, in millimetres.
+    Evaluate(evaluate::Evaluate),
+}
+
+/// How a verb ended when it did not fail as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// All of it is done.
+    Done,
+    /// Some of it failed, and was reported.
+    Partly,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
+    let shared = &arguments.shared;
+    set_threads(shared)?;
+    match &arguments.verb {
+        Verb::Doctor(verb) => verb.run(shared),
+        Verb::Info(verb) => verb.run(shared),
+        Verb::Plan(verb) => verb.run(shared),
+        Verb::Preprocess(verb) => verb.run(shared),
+        Verb::Train(verb) => verb.run(shared),
+        Verb::Predict(verb) => verb.run(shared),
+        Verb::Evaluate(verb) => verb.run(shared),
+    }
+}
+
+fn set_threads(shared: &Shared) -> Result<()> {
+    liseg::nn::runtime::keep_large_blocks();
+    let Some(threads) = shared.threads.map(usize::from) else { return Ok(()) };
+    liseg::nn::runtime::set_threads(threads);
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()
+        .map_err(|e| Failure::usage(format!("--threads {threads}: {e}")))
+}
+
+/// Prints a value as JSON on standard output.
+pub(crate) fn print_json(value: &serde_json::Value) {
+    println!("{}", serde_json::to_string_pretty(value).unwrap_or_default());
+}

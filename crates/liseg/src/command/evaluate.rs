@@ -1,0 +1,155 @@
+//! `liseg evaluate`.
+
+use super::{Failure, Outcome, Result, Shared, print_json, progress};
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::{CellAlignment, Table};
+use liseg::engine::evaluate::{Evaluation, evaluate};
+use liseg::metrics::{CaseMetrics, Convention, Measure, Report, Settings};
+use std::path::{Path, PathBuf};
+
+/// Judge masks by references: Dice, Hausdorff distances and more, in millimetres.
+///
+/// Files are paired by name. A reference without a prediction counts as a miss, with Dice 0 and the
+/// image's diagonal as distance; it is never left out of a mean.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Evaluate {
+    /// Folder of predicted masks.
+    #[arg(long, value_name = "DIR")]
+    predictions: PathBuf,
+    /// Folder of reference masks; every one of them counts.
+    #[arg(long, value_name = "DIR")]
+    references: PathBuf,
+    /// Where to write all results, in the shape of nnU-Net's summary.json.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Where to write one row per case and label.
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// How surface distances are measured: monai, metrics-reloaded, medpy, medpy-0.4, chaos,
+    /// simpleitk-contour, simpleitk-contour-face or simpleitk-filter.
+    #[arg(long, value_name = "NAME", default_value = "monai")]
+    convention: String,
+    /// Within how many millimetres a surface point counts as right for NSD.
+    #[arg(long, value_name = "MM", default_value_t = 3.0)]
+    nsd_tolerance: f64,
+    /// A cases.json that gives phase, vendor and patient of each case; the one beside the folder
+    /// of references is taken when there is one.
+    #[arg(long, value_name = "FILE")]
+    cases: Option<PathBuf>,
+}
+
+impl Evaluate {
+    pub(crate) fn run(&self, shared: &Shared) -> Result<Outcome> {
+        let convention = Convention::NAMED
+            .iter()
+            .find(|(name, _)| *name == self.convention)
+            .map(|(_, c)| *c)
+            .ok_or_else(|| {
+                let names: Vec<_> = Convention::NAMED.iter().map(|(n, _)| *n).collect();
+                Failure::usage(format!(
+                    "--convention {}: expected one of {}",
+                    self.convention,
+                    names.join(", ")
+                ))
+            })?;
+        let what = Evaluation {
+            predictions: self.predictions.clone(),
+            references: self.references.clone(),
+            cases: self.cases.clone().or_else(|| cases_beside(&self.references)),
+            labels: Vec::new(),
+            settings: Settings {
+                convention,
+                nsd_tolerance_mm: self.nsd_tolerance,
+                ..Settings::default()
+            },
+        };
+        let report = evaluate_with_progress(&what, shared)?;
+        if let Some(file) = &self.out {
+            report.write_json(file)?;
+        }
+        if let Some(file) = &self.csv {
+            report.write_csv(file)?;
+        }
+        if shared.json {
+            print_json(&report.to_summary_json());
+        } else {
+            print_report(&report);
+        }
+        Ok(if report.missing.is_empty() { Outcome::Done } else { Outcome::Partly })
+    }
+}
+
+pub(crate) fn evaluate_with_progress(what: &Evaluation, shared: &Shared) -> Result<Report> {
+    let bar = progress::bar(shared, 0, "measuring");
+    let report = evaluate(what, &|done, total| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+    });
+    bar.finish_and_clear();
+    Ok(report?)
+}
+
+pub(crate) fn cases_beside(references: &Path) -> Option<PathBuf> {
+    let parent = references.parent().filter(|p| !p.as_os_str().is_empty());
+    let file = parent.unwrap_or(Path::new(".")).join("cases.json");
+    file.is_file().then_some(file)
+}
+
+/// One row per case and a last one with means.
+pub(crate) fn print_report(report: &Report) {
+    const SHOWN: [Measure; 6] = [
+        Measure::Dice,
+        Measure::Hd,
+        Measure::Hd95,
+        Measure::Assd,
+        Measure::Nsd,
+        Measure::VolumeErrorMl,
+    ];
+    let mut table = Table::new();
+    table.load_preset(UTF8_FULL_CONDENSED);
+    let heads = ["Dice", "HD mm", "HD95 mm", "ASSD mm", "NSD", "volume error ml"];
+    table.set_header(["case", "label"].into_iter().chain(heads));
+    let row = |case: String, label: &str, metrics: &CaseMetrics| {
+        let mut row = vec![case, label.to_owned()];
+        row.extend(SHOWN.iter().map(|m| number(metrics.get(*m), *m)));
+        row
+    };
+    for case in &report.cases {
+        for (label, metrics) in &case.metrics {
+            table.add_row(row(name(&case.reference_file), label, metrics));
+        }
+    }
+    for case in &report.missing {
+        for (label, metrics) in &case.metrics {
+            table.add_row(row(format!("{} (missing)", name(&case.reference_file)), label, metrics));
+        }
+    }
+    for (label, measures) in report.aggregates() {
+        let mean = |m: &Measure| number(measures.get(m).and_then(|s| s.mean), *m);
+        let mut row = vec!["mean".to_owned(), label.clone()];
+        row.extend(SHOWN.iter().map(mean));
+        table.add_row(row);
+    }
+    for i in 2..8 {
+        if let Some(column) = table.column_mut(i) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    println!("{table}");
+    for case in &report.missing {
+        println!("missing: {}: {}", case.reference_file, case.reason);
+    }
+}
+
+fn number(value: Option<f64>, measure: Measure) -> String {
+    match value {
+        None => "–".into(),
+        Some(v) if measure.is_distance() => format!("{v:.2}"),
+        Some(v) if measure == Measure::VolumeErrorMl => format!("{v:.1}"),
+        Some(v) => format!("{v:.4}"),
+    }
+}
+
+fn name(file: &str) -> String {
+    Path::new(file).file_name().map_or_else(|| file.to_owned(), |n| n.to_string_lossy().into_owned())
+}

@@ -1,0 +1,91 @@
+//! Why a verb failed, and what the process says about it.
+
+use std::process::ExitCode;
+
+pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
+
+/// Why a verb failed: one line, and whether the call or the work was wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Failure {
+    message: String,
+    usage: bool,
+}
+
+impl Failure {
+    /// The call was wrong: an option, a config, a device. Exit status 2.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self { message: one_line(&message.into()), usage: true }
+    }
+
+    /// The work failed. Exit status 1.
+    pub(crate) fn work(message: impl Into<String>) -> Self {
+        Self { message: one_line(&message.into()), usage: false }
+    }
+
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        ExitCode::from(if self.usage { 2 } else { 1 })
+    }
+}
+
+/// An error with its causes, each behind a colon, unless it already tells them.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+impl From<liseg::engine::Error> for Failure {
+    fn from(error: liseg::engine::Error) -> Self {
+        use liseg::engine::Error;
+        let text = chain(&error);
+        match error {
+            Error::Config { .. }
+            | Error::Setting { .. }
+            | Error::Augment(_)
+            | Error::Network(
+                liseg::nn::Error::Device { .. }
+                | liseg::nn::Error::DeviceName(_)
+                | liseg::nn::Error::Setting { .. },
+            )
+            | Error::Strategy(liseg::ssl::Error::Start { .. }) => Self::usage(text),
+            _ => Self::work(text),
+        }
+    }
+}
+
+impl From<liseg::nn::Error> for Failure {
+    fn from(error: liseg::nn::Error) -> Self {
+        liseg::engine::Error::from(error).into()
+    }
+}
+
+impl From<liseg::data::Error> for Failure {
+    fn from(error: liseg::data::Error) -> Self {
+        Self::work(chain(&error))
+    }
+}
+
+impl From<liseg::mri::Error> for Failure {
+    fn from(error: liseg::mri::Error) -> Self {
+        Self::work(chain(&error))
+    }
+}
+
+impl From<liseg::metrics::Error> for Failure {
+    fn from(error: liseg::metrics::Error) -> Self {
+        Self::work(chain(&error))
+    }
+}
+

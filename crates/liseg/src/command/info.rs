@@ -1,0 +1,89 @@
+//! `liseg info`.
+
+use super::failure::chain;
+use super::{Outcome, Result, Shared, print_json};
+use liseg::mri::nifti::{Nifti, read_image};
+use liseg::mri::summarize;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// Geometry, type and intensities of image files.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Info {
+    /// NIfTI files, `.nii` or `.nii.gz`.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+impl Info {
+    pub(crate) fn run(&self, shared: &Shared) -> Result<Outcome> {
+        let mut described = Vec::new();
+        let mut outcome = Outcome::Done;
+        for file in &self.files {
+            match read_image(file) {
+                Ok(image) => described.push(describe(file, &image)),
+                Err(error) => {
+                    eprintln!("liseg: {}", chain(&error));
+                    outcome = Outcome::Partly;
+                }
+            }
+        }
+        if shared.json {
+            print_json(&Value::Array(described));
+        } else {
+            described.iter().for_each(print_text);
+        }
+        Ok(outcome)
+    }
+}
+
+fn describe(file: &Path, image: &Nifti<f32>) -> Value {
+    let volume = &image.volume;
+    let [z, y, x] = volume.shape();
+    let mut affine: Vec<Vec<f64>> =
+        volume.affine().rows().iter().map(|row| row.to_vec()).collect();
+    affine.push(vec![0.0, 0.0, 0.0, 1.0]);
+    let mut warnings: Vec<String> = image.warnings.iter().map(ToString::to_string).collect();
+    let summary = summarize(volume.data());
+    if let Some(s) = summary.filter(|s| s.non_finite > 0) {
+        warnings.push(format!("{} voxels are NaN or infinite", s.non_finite));
+    }
+    if summary.is_none_or(|s| s.minimum == s.maximum) {
+        warnings.push("the image is constant".into());
+    }
+    let of = |f: fn(&liseg::mri::Summary) -> f64| summary.as_ref().map(f);
+    json!({
+        "file": file.display().to_string(),
+        "shape": [x, y, z],
+        "spacing_mm": volume.spacing().xyz(),
+        "orientation": volume.orientation().to_string(),
+        "affine": affine,
+        "dtype": image.header.data_type().name(),
+        "min": of(|s| f64::from(s.minimum)),
+        "max": of(|s| f64::from(s.maximum)),
+        "mean": of(|s| s.mean),
+        "sum": of(|s| s.sum),
+        "warnings": warnings,
+    })
+}
+
+fn print_text(d: &Value) {
+    println!("{}", d["file"].as_str().unwrap_or_default());
+    let list = |v: &Value| {
+        let numbers = v.as_array().into_iter().flatten();
+        let text = numbers.map(|n| match n.as_f64() {
+            Some(n) if n.fract() != 0.0 => format!("{:.4}", n).trim_end_matches('0').to_owned(),
+            Some(n) => format!("{n}"),
+            None => "–".into(),
+        });
+        text.collect::<Vec<_>>().join(" × ")
+    };
+    println!("  voxels       {}   (x, y, z), {}", list(&d["shape"]), d["dtype"].as_str().unwrap_or("?"));
+    println!("  spacing      {} mm", list(&d["spacing_mm"]));
+    println!("  orientation  {}", d["orientation"].as_str().unwrap_or("?"));
+    let number = |key: &str| d[key].as_f64().map_or("–".into(), |v| format!("{v:.4}"));
+    println!("  intensities  {} … {}, mean {}", number("min"), number("max"), number("mean"));
+    for warning in d["warnings"].as_array().into_iter().flatten() {
+        println!("  warning      {}", warning.as_str().unwrap_or_default());
+    }
+}

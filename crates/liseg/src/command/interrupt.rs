@@ -1,0 +1,27 @@
+//! Ctrl-C: the first asks the work to stop cleanly, the second ends the process.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+static ASKED: AtomicBool = AtomicBool::new(false);
+static INSTALLED: OnceLock<()> = OnceLock::new();
+
+/// From now on Ctrl-C only raises the flag that [`asked`] reads.
+pub(crate) fn listen() {
+    INSTALLED.get_or_init(|| {
+        let installed = ctrlc::set_handler(|| {
+            if ASKED.swap(true, Ordering::SeqCst) {
+                std::process::exit(130);
+            }
+            eprintln!("\nstopping after this step; press Ctrl-C again to end at once");
+        });
+        if let Err(error) = installed {
+            eprintln!("Ctrl-C will end the program at once: {error}");
+        }
+    });
+}
+
+/// Whether the user has asked to stop.
+pub(crate) fn asked() -> bool {
+    ASKED.load(Ordering::SeqCst)
+}

@@ -1,0 +1,41 @@
+//! Progress on standard error: bars on a terminal, nothing elsewhere.
+
+use super::Shared;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::time::Duration;
+
+const COUNT: &str = "{msg:<24} {wide_bar} {pos}/{len} {per_sec} {eta} left";
+const TEXT: &str = "{spinner} {msg}";
+
+/// A bar over `total` units. It vanishes when it is done and when standard error is no terminal.
+pub(crate) fn bar(shared: &Shared, total: u64, message: &str) -> ProgressBar {
+    styled(shared, ProgressBar::new(total), COUNT, message)
+}
+
+/// A spinner for work without a count.
+pub(crate) fn spinner(shared: &Shared, message: &str) -> ProgressBar {
+    styled(shared, ProgressBar::new_spinner(), TEXT, message)
+}
+
+fn styled(shared: &Shared, bar: ProgressBar, template: &str, message: &str) -> ProgressBar {
+    if shared.quiet {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar.set_message(message.to_owned());
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
+/// A line on standard error that stays, above the bars.
+pub(crate) fn note(shared: &Shared, bar: Option<&ProgressBar>, line: &str) {
+    if shared.quiet {
+        return;
+    }
+    match bar {
+        Some(bar) if !bar.is_hidden() => bar.println(line),
+        _ => eprintln!("{line}"),
+    }
+}
