@@ -3,6 +3,7 @@
 use crate::{Case, Dataset, Error, Result, Subset};
 use liseg_mri::{crop::nonzero_region, nifti};
 use liseg_volume::Spacing;
+use ndarray::s;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -52,7 +53,8 @@ pub struct IntensitySummary {
 }
 
 impl Fingerprint {
-    /// Looks at every labelled and unlabelled image of a data set, in parallel.
+    /// Looks at every labelled and unlabelled image of a data set, as many at a time as rayon has
+    /// threads.
     ///
     /// # Errors
     /// [`Error::Case`] for the first case, in order of ids, that cannot be read or has voxels that
@@ -84,8 +86,13 @@ impl CaseFingerprint {
     fn of(case: &Case) -> Result<Self> {
         let image = nifti::read_image(&case.image)?.volume.to_canonical();
         let region = nonzero_region(image.data());
-        let cropped = image.crop(region)?;
-        let mut values: Vec<f32> = cropped.data().iter().copied().collect();
+        let (a, b) = (region.start, region.end);
+        let inside = s![a[0]..b[0], a[1]..b[1], a[2]..b[2]];
+        let mut values: Vec<f32> = image.data().slice(inside).iter().copied().collect();
+        let count = values.iter().filter(|v| !v.is_finite()).count();
+        if count > 0 {
+            return Err(Error::NotFinite { count });
+        }
         let foreground_intensity = match &case.label {
             Some(path) => {
                 let label = nifti::read_labels(path)?.volume.to_canonical();
@@ -97,20 +104,16 @@ impl CaseFingerprint {
                         distance_mm: image.geometry().corner_distance_mm(&label.geometry()),
                     });
                 }
-                let mut inside: Vec<f32> = image
+                let mut foreground: Vec<f32> = image
                     .data()
                     .iter()
                     .zip(label.data())
                     .filter_map(|(&value, &label)| (label > 0).then_some(value))
                     .collect();
-                IntensitySummary::of(&mut inside)
+                IntensitySummary::of(&mut foreground)
             }
             None => None,
         };
-        let count = values.iter().filter(|v| !v.is_finite()).count();
-        if count > 0 {
-            return Err(Error::NotFinite { count });
-        }
         // A volume is never empty, so neither is its crop.
         let intensity = IntensitySummary::of(&mut values)
             .ok_or(liseg_volume::Error::Empty { shape: [0; 3] })?;

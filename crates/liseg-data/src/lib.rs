@@ -62,6 +62,7 @@ mod store;
 #[cfg(test)]
 mod testing;
 mod topology;
+mod workers;
 
 pub use batch::{Batch, LabelledPatch, Origin, UnlabelledPatch};
 pub use check::{Finding, GRID_TOLERANCE_MM, Severity};
