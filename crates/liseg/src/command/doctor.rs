@@ -79,7 +79,7 @@ impl Doctor {
         }
         let times = all
             .into_iter()
-            .map(|(name, precision)| Ok((name, time(device, precision).?)))
+            .map(|(name, precision)| Ok((name, time(device, precision)?)))
             .collect::<Result<Vec<_>>>();
         spinner.finish_and_clear();
         times

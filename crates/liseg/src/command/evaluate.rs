@@ -106,7 +106,7 @@ pub(crate) fn print_report(report: &Report) {
         Measure::VolumeErrorMl,
     ];
     let mut table = Table::new();
-    table.load_preset(UTF8_FULL_CONDENSED);
+    table.load_style(UTF8_FULL_CONDENSED);
     let heads = ["Dice", "HD mm", "HD95 mm", "ASSD mm", "NSD", "volume error ml"];
     table.set_header(["case", "label"].into_iter().chain(heads));
     let row = |case: String, label: &str, metrics: &CaseMetrics| {

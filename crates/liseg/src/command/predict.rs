@@ -127,7 +127,6 @@ pub(crate) fn predict_with_progress(
             PredictEvent::Failed { image, error } => {
                 bar.suspend(|| eprintln!("liseg: {}: {}", file_name(image), chain(error)));
             }
-            _ => {}
         }
         !interrupt::asked()
     };

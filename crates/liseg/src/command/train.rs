@@ -106,7 +106,6 @@ fn tell(event: &TrainEvent<'_>, per_epoch: u64, bar: &ProgressBar, shared: &Shar
         TrainEvent::Epoch(record) => {
             progress::note(shared, Some(bar), &epoch_line(record, per_epoch));
         }
-        _ => {}
     }
 }
 
