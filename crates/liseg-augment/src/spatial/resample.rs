@@ -197,12 +197,10 @@ impl Row {
         // A slice away; in one slice the far corners are the near ones, and weigh nothing.
         let far = if self.in_slice { 0 } else { ny * nx };
         self.for_inside(|at, first, _, point| {
-            let pair = |at: usize| {
-                let pair = &input[at..at + 2];
-                [pair[0], pair[1]]
-            };
-            let [[a, b], [c, d], [e, f], [g, h]] =
-                [first, first + nx, first + far, first + far + nx].map(pair);
+            let corners = &input[first..first + far + nx + 2];
+            let (a, b, c, d) = (corners[0], corners[1], corners[nx], corners[nx + 1]);
+            let corners = &corners[far..];
+            let (e, f, g, h) = (corners[0], corners[1], corners[nx], corners[nx + 1]);
             // Nearly always all corners agree.
             let differs = (a ^ b) | (a ^ c) | (a ^ d) | (a ^ e) | (a ^ f) | (a ^ g) | (a ^ h);
             out[at] = if differs == 0 {
