@@ -27,7 +27,7 @@ pub enum Preset {
 pub enum Axis {
     /// Across the slices.
     Z,
-    /// Along the rows' stacking.
+    /// Across the rows of a slice.
     Y,
     /// Along a row.
     X,

@@ -158,9 +158,8 @@ impl SpatialParams {
     /// Applies the parameters to a checked sample.
     pub(crate) fn apply(&self, sample: Sample) -> Result<Sample> {
         self.check()?;
-        let still = self.angles_rad.iter().all(|&angle| angle == 0.0)
-            && self.scale.iter().all(|&factor| factor == 1.0);
-        Ok(if still {
+        // What was not drawn is exactly neutral.
+        Ok(if *self == Self::crop(self.final_shape) {
             crop(sample, self.final_shape)
         } else {
             resample(

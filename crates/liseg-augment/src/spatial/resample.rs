@@ -145,15 +145,15 @@ impl Row {
         (self.touching.0..self.inside.0).chain(self.inside.1..self.touching.1)
     }
 
-    /// Calls `work` with the first corner's index and the shares along z, y, x of every voxel
-    /// inside.
-    fn for_inside(&self, mut work: impl FnMut(usize, usize, [f32; 3], Point)) {
+    /// Sets every voxel inside to what `work` makes of its first corner's index, its shares along
+    /// z, y, x and its point.
+    fn for_inside<T>(&self, out: &mut [T], work: impl Fn(usize, [f32; 3], Point) -> T) {
         let [_, ny, nx] = self.shape;
         let [mut z, mut y, mut x] = self.point(self.inside.0);
         let [step_z, step_y, step_x] = self.step;
-        for at in self.inside.0..self.inside.1 {
+        for out in &mut out[self.inside.0..self.inside.1] {
             let first = (whole(z) as usize * ny + whole(y) as usize) * nx + whole(x) as usize;
-            work(at, first, [share(z), share(y), share(x)], [z, y, x]);
+            *out = work(first, [share(z), share(y), share(x)], [z, y, x]);
             z += step_z;
             y += step_y;
             x += step_x;
@@ -163,20 +163,19 @@ impl Row {
     fn fill_image(&self, input: &[f32], out: &mut [f32]) {
         let [_, ny, nx] = self.shape;
         let slice = ny * nx;
-        let pair = |at: usize, share: f32| {
-            let pair = &input[at..at + 2];
-            pair[0] + (pair[1] - pair[0]) * share
-        };
-        let square = |at: usize, share_y: f32, share_x: f32| {
-            let (near, far) = (pair(at, share_x), pair(at + nx, share_x));
+        // The four corners of a slice from `corners[0]` on.
+        let square = |corners: &[f32], share_y: f32, share_x: f32| {
+            let near = corners[0] + (corners[1] - corners[0]) * share_x;
+            let far = corners[nx] + (corners[nx + 1] - corners[nx]) * share_x;
             near + (far - near) * share_y
         };
         if self.in_slice {
-            self.for_inside(|at, first, [_, y, x], _| out[at] = square(first, y, x));
+            self.for_inside(out, |first, [_, y, x], _| square(&input[first..], y, x));
         } else {
-            self.for_inside(|at, first, [z, y, x], _| {
-                let (near, far) = (square(first, y, x), square(first + slice, y, x));
-                out[at] = near + (far - near) * z;
+            self.for_inside(out, |first, [z, y, x], _| {
+                let corners = &input[first..first + slice + nx + 2];
+                let (near, far) = (square(corners, y, x), square(&corners[slice..], y, x));
+                near + (far - near) * z
             });
         }
         for at in self.border() {
@@ -196,20 +195,18 @@ impl Row {
         let [_, ny, nx] = self.shape;
         // A slice away; in one slice the far corners are the near ones, and weigh nothing.
         let far = if self.in_slice { 0 } else { ny * nx };
-        self.for_inside(|at, first, _, point| {
-            let pair = |at: usize| {
-                let pair = &input[at..at + 2];
-                [pair[0], pair[1]]
-            };
-            let [[a, b], [c, d], [e, f], [g, h]] =
-                [first, first + nx, first + far, first + far + nx].map(pair);
+        self.for_inside(out, |first, _, point| {
+            let corners = &input[first..first + far + nx + 2];
+            let (a, b, c, d) = (corners[0], corners[1], corners[nx], corners[nx + 1]);
+            let corners = &corners[far..];
+            let (e, f, g, h) = (corners[0], corners[1], corners[nx], corners[nx + 1]);
             // Nearly always all corners agree.
             let differs = (a ^ b) | (a ^ c) | (a ^ d) | (a ^ e) | (a ^ f) | (a ^ g) | (a ^ h);
-            out[at] = if differs == 0 {
+            if differs == 0 {
                 a
             } else {
                 vote([a, b, c, d, e, f, g, h], point)
-            };
+            }
         });
         for at in self.border() {
             let point = self.point(at);
@@ -351,6 +348,6 @@ mod tests {
         assert_eq!(corner_index(shape, point, 0), None);
         assert_eq!(corner_index(shape, point, 0b100), Some(7));
         assert_eq!(corner_index(shape, point, 0b101), None);
-        assert_eq!(corner_weight(point, 0b100), 0.25);
+        assert!((corner_weight(point, 0b100) - 0.25).abs() < 1e-7);
     }
 }
