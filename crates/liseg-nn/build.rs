@@ -20,7 +20,11 @@ fn main() {
     let os = std::env::var("CARGO_CFG_TARGET_OS").unwrap_or_default();
     let argument = match os.as_str() {
         "linux" => {
-            format!("-Wl,--enable-new-dtags,-rpath,{folder},--no-as-needed,-ltorch,--as-needed")
+            // The second folder serves a program that was moved to where libtorch lies beside it.
+            format!(
+                "-Wl,--enable-new-dtags,-rpath,{folder},-rpath,$ORIGIN/libtorch/lib,\
+                 --push-state,--no-as-needed,-ltorch,--pop-state"
+            )
         }
         "macos" => format!("-Wl,-rpath,{folder}"),
         _ => return,

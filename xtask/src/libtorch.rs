@@ -25,10 +25,12 @@ impl Libtorch {
     /// Names the missing file, or the version found where it is not [`VERSION`].
     pub(crate) fn inspect(folder: &Path) -> Result<Self> {
         if !folder.is_dir() {
-            return Err(Failure::new(format!(
-                "{} is not a folder",
-                folder.display()
-            )));
+            let what = if folder.exists() {
+                "is not a folder"
+            } else {
+                "does not exist"
+            };
+            return Err(Failure::new(format!("{} {what}", folder.display())));
         }
         let libraries = folder.join("lib");
         let library = |name: &str| {

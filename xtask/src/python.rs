@@ -111,13 +111,17 @@ pub(crate) fn versioned() -> Vec<Python> {
     )
 }
 
+/// Probes each program once, however many names and links it has.
 fn probe_all(programs: Vec<PathBuf>) -> Vec<Python> {
+    // A virtual environment's Python is a link to the one it was made with, yet another Python:
+    // what tells it is the folder it lies in.
+    let place = |program: &Path| Some((program.parent()?.to_owned(), program.canonicalize().ok()?));
+    let mut places = Vec::new();
     let mut pythons: Vec<Python> = Vec::new();
     for python in programs.iter().filter_map(|program| Python::probe(program)) {
-        if !pythons
-            .iter()
-            .any(|known| known.executable == python.executable)
-        {
+        let place = place(&python.executable);
+        if !places.contains(&place) {
+            places.push(place);
             pythons.push(python);
         }
     }
