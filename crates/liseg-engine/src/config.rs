@@ -24,6 +24,9 @@ pub struct RunConfig {
     /// Number format of activations: `auto`, `f32` or `bf16`.
     #[serde(default)]
     pub precision: Precision,
+    /// Phases whose unlabelled cases are learnt from, as in ["GED4"]; all of them when empty.
+    #[serde(default)]
+    pub unlabelled_phases: Vec<String>,
     /// The network.
     #[serde(default)]
     pub network: NetworkConfig,
@@ -59,9 +62,12 @@ pub struct NetworkConfig {
     pub size: Size,
     /// Channels of the six stages in place of the size's own, to try something small quickly.
     pub widths: Option<[i64; 6]>,
-    /// Weights to start from: a safetensors file with STU-Net's parameter names. Heads of another
-    /// number of classes are drawn afresh.
+    /// Weights to start from: a checkpoint of a run, or a safetensors file with STU-Net's parameter
+    /// names. Heads of another number of classes are drawn afresh.
     pub weights: Option<PathBuf>,
+    /// Whether to draw the segmentation heads afresh even where `weights` has fitting ones. By
+    /// default only strategies with several networks do: theirs must start different.
+    pub fresh_heads: Option<bool>,
 }
 
 /// How long and how fast to learn.
@@ -144,6 +150,7 @@ impl RunConfig {
             seed: default_seed(),
             device: DeviceChoice::default(),
             precision: Precision::default(),
+            unlabelled_phases: Vec::new(),
             network: NetworkConfig::default(),
             strategy: StrategyConfig::default(),
             optimiser: OptimiserConfig::adamw(),

@@ -31,7 +31,13 @@ pub(crate) fn fresh_network(
 
 /// Fills a network from pretrained weights. Heads may differ or be missing and keep their fresh
 /// draws; everything else must fit.
-pub(crate) fn load_pretrained(network: &mut dyn SegmentationNet, path: &Path) -> Result<LoadReport> {
+pub(crate) fn load_pretrained(
+    network: &mut dyn SegmentationNet,
+    path: &Path,
+    fresh_heads: bool,
+) -> Result<LoadReport> {
+    let heads = network.head_prefixes();
+    let is_head = |name: &String| heads.iter().any(|h| name.starts_with(h.as_str()));
     let (tensors, _) = checkpoint::read(path)?;
     let tensors: TensorMap = tensors
         .into_iter()
@@ -41,9 +47,8 @@ pub(crate) fn load_pretrained(network: &mut dyn SegmentationNet, path: &Path) ->
             (bare.unwrap_or(name), tensor)
         })
         .filter(|(name, _)| !name.contains('/') && !name.starts_with("network_b."))
+        .filter(|(name, _)| !(fresh_heads && is_head(name)))
         .collect();
-    let heads = network.head_prefixes();
-    let is_head = |name: &String| heads.iter().any(|h| name.starts_with(h.as_str()));
     let report = network.parameters_mut().load_where("", &tensors, |report| {
         !report.matched.is_empty()
             && report.missing.iter().all(is_head)

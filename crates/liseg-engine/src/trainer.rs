@@ -322,10 +322,15 @@ fn plan_for(config: &RunConfig, plan: &Plan) -> Result<Plan> {
 
 /// Which cases are learnt from, with and without their labels, and which are kept back.
 fn assign_cases(config: &RunConfig, store: &CaseStore) -> Result<CaseRoles> {
-    let ids = |subset| store.subset(subset).map(|c| c.id().to_owned()).collect::<Vec<_>>();
+    let wanted = |case: &StoredCase| {
+        let phases = &config.unlabelled_phases;
+        let phase = case.record().provenance.phase.as_ref();
+        phases.is_empty() || phase.is_some_and(|phase| phases.contains(phase))
+    };
+    let ids = |cases: Vec<&Arc<StoredCase>>| cases.iter().map(|c| c.id().to_owned()).collect();
     let mut roles = CaseRoles {
-        labelled: ids(Subset::Labelled),
-        unlabelled: ids(Subset::Unlabelled),
+        labelled: ids(store.subset(Subset::Labelled).collect()),
+        unlabelled: ids(store.subset(Subset::Unlabelled).filter(|c| wanted(c)).collect()),
         validation: Vec::new(),
     };
     if roles.labelled.is_empty() {
@@ -365,8 +370,9 @@ fn check_roles(strategy: &dyn Strategy, roles: &CaseRoles) -> Result<()> {
         return Err(Error::Setting {
             field: "strategy.name",
             reason: format!(
-                "`{}` learns from unlabelled cases and the data have none; put images without \
-                 labels into imagesUn before preprocessing, or train with name = \"supervised\"",
+                "`{}` learns from unlabelled cases and the data have none of the wanted phases; put \
+                 images without labels into imagesUn before preprocessing, widen \
+                 unlabelled_phases, or train with name = \"supervised\"",
                 strategy.name()
             ),
         });
@@ -383,7 +389,9 @@ fn build_strategy(
     let mut make = |name: &str| -> liseg_nn::Result<Box<dyn SegmentationNet>> {
         let mut network = fresh_network(shape, config.seed, name, device)?;
         if let Some(path) = &config.network.weights {
-            if let Err(error) = load_pretrained(&mut network, path) {
+            let several = config.strategy.name() != "supervised";
+            let fresh_heads = config.network.fresh_heads.unwrap_or(several);
+            if let Err(error) = load_pretrained(&mut network, path, fresh_heads) {
                 let message = error.to_string();
                 failure = Some(error);
                 return Err(liseg_nn::Error::Weights(message));

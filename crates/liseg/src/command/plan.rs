@@ -4,6 +4,7 @@ use super::{Failure, Outcome, Result, Shared, print_json, progress};
 use liseg::data::{Dataset, Finding, Fingerprint, Plan, PlanOptions, Severity};
 use liseg::volume::Spacing;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 /// Choose spacing, patch and strides for a dataset.
 ///
@@ -23,27 +24,37 @@ pub(crate) struct PlanVerb {
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Wishes {
     /// Spacing in mm along z, y and x in place of the median, as in 7.7,2.5,2.5.
-    #[arg(long, value_name = "Z,Y,X", value_delimiter = ',', num_args = 3)]
-    spacing: Option<Vec<f64>>,
+    #[arg(long, value_name = "Z,Y,X", value_parser = parse_spacing)]
+    spacing: Option<Spacing>,
     /// Patch in voxels along z, y and x, as in 32,96,96.
-    #[arg(long, value_name = "Z,Y,X", value_delimiter = ',', num_args = 3)]
-    patch: Option<Vec<usize>>,
+    #[arg(long, value_name = "Z,Y,X", value_parser = parse_zyx::<usize>)]
+    patch: Option<[usize; 3]>,
 }
 
 impl Wishes {
-    fn options(&self) -> Result<PlanOptions> {
-        let spacing = match self.spacing.as_deref() {
-            Some(&[z, y, x]) => Some(
-                Spacing::new(z, y, x).map_err(|e| Failure::usage(format!("--spacing: {e}")))?,
-            ),
-            _ => None,
-        };
-        let patch_size = match self.patch.as_deref() {
-            Some(&[z, y, x]) => Some([z, y, x]),
-            _ => None,
-        };
-        Ok(PlanOptions { spacing, patch_size, ..PlanOptions::default() })
+    /// What `demo` asks of its plan: everything as it comes.
+    pub(crate) const NONE: Self = Self { spacing: None, patch: None };
+
+    fn options(&self) -> PlanOptions {
+        PlanOptions {
+            spacing: self.spacing,
+            patch_size: self.patch,
+            ..PlanOptions::default()
+        }
     }
+}
+
+fn parse_spacing(text: &str) -> std::result::Result<Spacing, String> {
+    let [z, y, x] = parse_zyx::<f64>(text)?;
+    Spacing::new(z, y, x).map_err(|e| e.to_string())
+}
+
+/// Three numbers with commas between them.
+fn parse_zyx<T: FromStr>(text: &str) -> std::result::Result<[T; 3], String> {
+    let numbers: Option<Vec<T>> = text.split(',').map(|n| n.trim().parse().ok()).collect();
+    numbers
+        .and_then(|n| n.try_into().ok())
+        .ok_or_else(|| "expected three numbers for z, y and x, as in 32,96,96".to_owned())
 }
 
 impl PlanVerb {
@@ -67,7 +78,7 @@ pub(crate) fn make_plan(dataset: &Dataset, wishes: &Wishes, shared: &Shared) -> 
     let findings = dataset.check();
     let fingerprint = report_findings(&findings, shared).and_then(|()| Ok(Fingerprint::of(dataset)?));
     spinner.finish_and_clear();
-    Ok(Plan::new(dataset, &fingerprint?, &wishes.options()?)?)
+    Ok(Plan::new(dataset, &fingerprint?, &wishes.options())?)
 }
 
 /// Lists what is wrong with a dataset; errors end the work.
