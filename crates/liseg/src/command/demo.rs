@@ -31,7 +31,7 @@ pub(crate) struct Demo {
     #[arg(long, value_name = "DIR", default_value = "liseg-demo")]
     out: PathBuf,
     /// Patients of the phantom dataset, held-out ones included.
-    #[arg(long, default_value_t = 14, value_parser = clap::value_parser!(u16).range(6..))]
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u16).range(8..))]
     patients: u16,
     /// Training steps of each of the two stages.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..))]
@@ -93,7 +93,7 @@ impl Stages<'_> {
         let folder = self.at("dataset");
         let config = PhantomConfig::default()
             .with_seed(self.seed())
-            .with_patients(patients, LABELLED, TEST)
+            .with_patients(patients.saturating_sub(TEST), LABELLED, TEST)
             .with_resolution(Resolution::Small);
         std::fs::create_dir_all(self.out)
             .map_err(|e| Failure::work(format!("{}: {e}", self.out.display())))?;

@@ -1,0 +1,135 @@
+//! A run that was interrupted and resumed is the run that never was.
+
+mod common;
+
+use common::{command, liseg, path, preprocessed, stderr, write_config};
+use liseg::nn::checkpoint;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+/// Everything a run learnt: weights, moments, steps; byte for byte.
+fn learnt(run: &Path) -> Vec<(String, Vec<u8>)> {
+    let (tensors, _) = checkpoint::read(&run.join("checkpoints/last.safetensors")).unwrap();
+    tensors
+        .into_iter()
+        .map(|(name, tensor)| {
+            let mut bytes = vec![0u8; tensor.numel() * tensor.kind().elt_size_in_bytes()];
+            tensor.copy_data_u8(&mut bytes, tensor.numel());
+            (name, bytes)
+        })
+        .collect()
+}
+
+fn start(config: &Path, run: &Path) -> Child {
+    command(&["train", path(config), "--out", path(run)])
+        .stderr(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// Waits until `count` epochs are recorded.
+fn wait_for_epochs(run: &Path, count: usize) {
+    let start = Instant::now();
+    let lines = || {
+        let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default();
+        text.lines().count()
+    };
+    while lines() < count {
+        assert!(start.elapsed() < Duration::from_secs(120), "no epoch after two minutes");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn a_killed_run_ends_with_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = preprocessed(folder.path());
+    for strategy in ["supervised", "cps"] {
+        let config = write_config(folder.path(), &data, strategy);
+        let straight = folder.path().join(format!("{strategy}-straight"));
+        let output = liseg(&["train", path(&config), "--out", path(&straight)]);
+        assert!(output.status.success(), "{}", stderr(&output));
+
+        let killed = folder.path().join(format!("{strategy}-killed"));
+        let mut child = start(&config, &killed);
+        // Between two epochs, at whatever point: a record may be there without its checkpoint.
+        wait_for_epochs(&killed, 2);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let output = liseg(&["train", path(&config), "--out", path(&killed), "--resume"]);
+        assert!(output.status.success(), "{}", stderr(&output));
+
+        let (a, b) = (learnt(&straight), learnt(&killed));
+        assert!(a == b, "{strategy}: the weights differ after a kill");
+        let epochs = std::fs::read_to_string(killed.join("metrics.jsonl")).unwrap();
+        let numbers: Vec<u64> = epochs
+            .lines()
+            .map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap()["epoch"].as_u64().unwrap())
+            .collect();
+        assert_eq!(numbers, [0, 1, 2, 3], "{strategy}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_saves_stops_and_can_be_resumed() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = preprocessed(folder.path());
+    let config = write_config(folder.path(), &data, "supervised");
+    let straight = folder.path().join("straight");
+    assert!(liseg(&["train", path(&config), "--out", path(&straight)]).status.success());
+
+    let run = folder.path().join("stopped");
+    let mut child = start(&config, &run);
+    wait_for_epochs(&run, 1);
+    let interrupt =
+        std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(interrupt.unwrap().success());
+    let status = child.wait().unwrap();
+    // It may have been past its last step already; else it says that it did not finish.
+    assert!(matches!(status.code(), Some(0 | 1)), "{status}");
+    assert!(run.join("checkpoints/last.safetensors").is_file());
+    let output = liseg(&["train", path(&config), "--out", path(&run), "--resume"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(learnt(&straight) == learnt(&run), "the weights differ after Ctrl-C");
+}
+
+#[test]
+fn the_number_of_loader_threads_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = preprocessed(folder.path());
+    let config = write_config(folder.path(), &data, "cps");
+    let mut results = Vec::new();
+    for workers in ["0", "1", "3"] {
+        let run = folder.path().join(workers);
+        let setting = format!("loader.workers={workers}");
+        let arguments = ["train", path(&config), "--out", path(&run), "--set", &setting];
+        let output = liseg(&[&arguments[..], &["--set", "training.epochs=1"]].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        results.push(learnt(&run));
+    }
+    assert!(results[0] == results[1] && results[1] == results[2]);
+}
+
+#[test]
+fn a_run_is_not_resumed_under_other_settings_nor_overwritten() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = preprocessed(folder.path());
+    let config = write_config(folder.path(), &data, "supervised");
+    let run = folder.path().join("run");
+    let train = |extra: &[&str]| {
+        let fixed = ["train", path(&config), "--out", path(&run), "--set", "training.epochs=1"];
+        liseg(&[&fixed[..], extra].concat())
+    };
+    assert!(train(&[]).status.success());
+    let before = learnt(&run);
+    let again = train(&[]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(stderr(&again).contains("--resume"), "{}", stderr(&again));
+    let other = train(&["--resume", "--seed", "9"]);
+    assert_eq!(other.status.code(), Some(1));
+    assert!(stderr(&other).contains("other settings"), "{}", stderr(&other));
+    assert!(learnt(&run) == before, "a refused call changed the run");
+}
