@@ -406,7 +406,7 @@ fn build_strategy(
     }
 }
 
-/// Refuses to go on with a run under a config that would make it another one. Only its length, the
+/// Refuses to go on with a run under a config that would make it another one. Only the
 /// loader's threads, the device and where the data lie may change.
 fn refuse_other_run(config: &RunConfig, folder: &RunFolder) -> Result<()> {
     let recorded = RunConfig::read(&folder.config_file(), &[])?;
