@@ -85,7 +85,7 @@ mod tests {
             html("<a b=\"c\" d='e'>&\u{1}"),
             "&lt;a b=&quot;c&quot; d=&#39;e&#39;&gt;&amp;\u{fffd}"
         );
-        assert_eq!(file_name("../p 1/é.png"), "___p_1____png");
+        assert_eq!(file_name("../p 1/é.png"), "___p_1___png");
         assert_eq!(shorten("portal venous", 8), "portal…");
         assert_eq!(shorten("é".repeat(8).as_str(), 8), "é".repeat(8));
     }
