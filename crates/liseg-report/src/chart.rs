@@ -8,12 +8,12 @@ use liseg_metrics::Measure;
 
 /// How many colours the style sheet has.
 pub(crate) const COLOURS: usize = 8;
-const WIDTH: f64 = 760.0;
-const LEFT: f64 = 168.0;
+const WIDTH: f64 = 640.0;
+const LEFT: f64 = 150.0;
 const ROW: f64 = 62.0;
 const TOP: f64 = 10.0;
 /// Room for the dots of failed cases.
-const GUTTER: f64 = 92.0;
+const GUTTER: f64 = 76.0;
 const RADIUS: f64 = 3.6;
 
 /// Dots for cases, a box for the quartiles and a line for the median, by series.
@@ -88,10 +88,10 @@ pub(crate) fn strip(series: &[Series<'_>], measure: Measure) -> String {
         heading(measure)
     );
     if gutter > 0.0 {
-        let x = right + 14.0;
+        let x = right + 20.0;
         svg += &format!(
             "<line class=\"rule\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{TOP}\" y2=\"{bottom}\"/>\
-             <text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">missing, empty</text>\n",
+             <text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">failed</text>\n",
             x + (WIDTH - x) / 2.0,
             bottom + 17.0
         );
@@ -104,7 +104,7 @@ pub(crate) fn strip(series: &[Series<'_>], measure: Measure) -> String {
             one.index % COLOURS,
             LEFT - 14.0,
             middle + 4.0,
-            escape::html(&escape::shorten(&one.name(), 23)),
+            escape::html(&escape::shorten(&one.name(), 20)),
             escape::html(&one.name())
         );
         svg += &quartiles(one, measure, &scale, middle);
@@ -118,7 +118,7 @@ pub(crate) fn strip(series: &[Series<'_>], measure: Measure) -> String {
                 number(measure, Some(*value))
             );
         }
-        let start = right + 26.0;
+        let start = right + 34.0;
         let columns = ((WIDTH - start) / 11.0).floor().max(1.0) as usize;
         for (index, (id, what)) in failed.iter().enumerate().take(columns * 5) {
             let x = start + 11.0 * (index % columns) as f64;

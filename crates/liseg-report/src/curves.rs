@@ -6,8 +6,8 @@ use crate::escape;
 use crate::run::{Epoch, Run};
 use crate::table;
 
-const WIDTH: f64 = 760.0;
-const HEIGHT: f64 = 300.0;
+const WIDTH: f64 = 640.0;
+const HEIGHT: f64 = 290.0;
 const LEFT: f64 = 62.0;
 const RIGHT: f64 = WIDTH - 14.0;
 const TOP: f64 = 12.0;
@@ -79,7 +79,7 @@ fn chart(title: &str, y_label: &str, lines: &[Line], limits: [f64; 2]) -> String
     let free = [f64::NEG_INFINITY, f64::INFINITY];
     // The curves fill the width; only the heights are widened to round numbers.
     let ends = if last > first { [first, last] } else { free };
-    let across = Scale::round(points().map(|p| p.0), ends, (LEFT, RIGHT), 8);
+    let across = Scale::round(points().map(|p| p.0), ends, (LEFT, RIGHT), 7);
     let up = Scale::round(points().map(|p| p.1), limits, (BOTTOM, TOP), 5);
 
     let mut svg = format!(

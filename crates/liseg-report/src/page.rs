@@ -69,8 +69,9 @@ fn sections(
             )
         });
         let note = "<p class=\"note\">A dot is a case; boxes span the quartiles, the thick line is \
-                    the median. Cases without a segmentation stand aside as crosses; the box counts \
-                    them at the value that the tables give them.</p>\n";
+                    the median. Failed cases, missing or empty, stand aside as crosses; the box \
+                    counts them at the value that the tables give them, and is cut at the end of \
+                    the axis where that lies beyond it.</p>\n";
         let strips = format!("<div class=\"charts\">{}</div>{note}", strips.concat());
         sections.push(("distribution", "Distribution", strips));
         let groups = table::groups(evaluations, series);

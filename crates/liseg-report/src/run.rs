@@ -136,7 +136,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(run.epochs.len(), 2);
-        assert_eq!(run.epochs[1].terms["loss"], 2.0);
+        assert_eq!(run.epochs[1].terms, [("loss".to_owned(), 2.0)].into());
         assert_eq!(run.terms().into_iter().collect::<Vec<_>>(), ["loss"]);
         assert_eq!(run.best(), Some((0.7, 1.0, "b")));
     }
