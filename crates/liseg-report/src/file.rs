@@ -1,0 +1,63 @@
+//! The files of a report.
+
+use crate::evaluation::{Evaluation, group_kinds};
+use crate::{Error, Result};
+use liseg_metrics::Measure;
+use std::io::Write;
+use std::path::Path;
+
+/// Writes a file by way of a temporary one beside it, so that it appears whole or not at all.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".").suffix(".partial");
+    // As for any new file, not for the owner alone; the user's umask still applies.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(folder).map_err(Error::write(path))?;
+    file.write_all(bytes).map_err(Error::write(path))?;
+    file.as_file().sync_all().map_err(Error::write(path))?;
+    file.persist(path)
+        .map_err(|error| Error::write(path)(error.error))?;
+    Ok(())
+}
+
+/// One row per evaluation, case and label. An undefined value is an empty field.
+pub(crate) fn cases_csv(evaluations: &[Evaluation]) -> Vec<u8> {
+    let kinds = group_kinds(evaluations);
+    let mut table = csv::Writer::from_writer(Vec::new());
+    let header = ["evaluation", "case"]
+        .into_iter()
+        .chain(kinds.iter().copied());
+    let header = header
+        .chain(["label", "outcome"])
+        .chain(Measure::ALL.map(Measure::name));
+    // All records have as many fields as the header and memory does not fail, so nor do these.
+    let _ = table.write_record(header.chain(["reasons", "prediction_file", "reference_file"]));
+    for evaluation in evaluations {
+        for case in &evaluation.cases {
+            for (label, metrics) in &case.metrics {
+                let mut record = vec![evaluation.name.clone(), case.id.clone()];
+                let group = |kind: &&str| case.group.get(*kind).cloned().unwrap_or_default();
+                record.extend(kinds.iter().map(group));
+                record.push(label.clone());
+                record.push(format!("{:?}", case.outcome(metrics)).to_lowercase());
+                let value = |measure| metrics.get(measure).map(|v| v.to_string());
+                record.extend(Measure::ALL.map(|measure| value(measure).unwrap_or_default()));
+                let reasons = metrics
+                    .reasons
+                    .iter()
+                    .map(|(measure, why)| format!("{measure}: {why}"));
+                let reasons = case.reason.clone().into_iter().chain(reasons);
+                record.push(reasons.collect::<Vec<_>>().join("; "));
+                record.push(case.prediction_file.clone().unwrap_or_default());
+                record.push(case.reference_file.clone());
+                let _ = table.write_record(record);
+            }
+        }
+    }
+    table.into_inner().unwrap_or_default()
+}
