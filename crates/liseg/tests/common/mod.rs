@@ -12,7 +12,7 @@ use std::process::{Command, Output};
 const SHAPE: [usize; 3] = [16, 48, 48];
 
 /// A small left-posterior-superior grid, as scanners write it.
-pub fn affine() -> Affine {
+pub(crate) fn affine() -> Affine {
     Affine::from_columns(
         [-3.0, 0.0, 0.0],
         [0.0, -3.0, 0.0],
@@ -23,7 +23,7 @@ pub fn affine() -> Affine {
 }
 
 /// A bright ellipsoid in noise, off centre, and its mask.
-pub fn scan(index: u64) -> (Volume<f32>, Volume<u8>) {
+pub(crate) fn scan(index: u64) -> (Volume<f32>, Volume<u8>) {
     let mut rng = Seed(5).stream("scan", 0, index);
     let centre = [8.0, 24.0, 17.0].map(|c: f64| c + rng.random_range(-2.0..2.0));
     let radius = [5.0, 11.0, 10.0].map(|r: f64| r + rng.random_range(-1.5..1.5));
@@ -37,7 +37,7 @@ pub fn scan(index: u64) -> (Volume<f32>, Volume<u8>) {
 }
 
 /// Writes an nnU-Net raw dataset: three labelled cases, two unlabelled ones, one to test on.
-pub fn write_dataset(folder: &Path) -> PathBuf {
+pub(crate) fn write_dataset(folder: &Path) -> PathBuf {
     let dataset = folder.join("Dataset007_Tiny");
     for part in ["imagesTr", "labelsTr", "imagesUn", "imagesTs", "labelsTs"] {
         std::fs::create_dir_all(dataset.join(part)).unwrap();
@@ -68,7 +68,7 @@ pub fn write_dataset(folder: &Path) -> PathBuf {
 }
 
 /// The settings of a run that takes seconds.
-pub fn write_config(folder: &Path, data: &Path, strategy: &str) -> PathBuf {
+pub(crate) fn write_config(folder: &Path, data: &Path, strategy: &str) -> PathBuf {
     let text = format!(
         "data = {data:?}\nprecision = \"f32\"\n\
          [network]\nwidths = [4, 4, 8, 8, 8, 8]\n\
@@ -82,7 +82,7 @@ pub fn write_config(folder: &Path, data: &Path, strategy: &str) -> PathBuf {
 }
 
 /// Preprocesses the tiny dataset.
-pub fn preprocessed(folder: &Path) -> PathBuf {
+pub(crate) fn preprocessed(folder: &Path) -> PathBuf {
     let dataset = write_dataset(folder);
     let data = folder.join("data");
     let output = liseg(&["preprocess", path(&dataset), "--out", path(&data), "--patch", "16,32,32"]);
@@ -91,26 +91,26 @@ pub fn preprocessed(folder: &Path) -> PathBuf {
 }
 
 /// The command, on one thread: results must not depend on how many there are elsewhere.
-pub fn command(arguments: &[&str]) -> Command {
+pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_liseg"));
     command.args(arguments).args(["--threads", "1", "--device", "cpu"]);
     command
 }
 
-pub fn liseg(arguments: &[&str]) -> Output {
+pub(crate) fn liseg(arguments: &[&str]) -> Output {
     command(arguments).output().unwrap()
 }
 
-pub fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-pub fn stdout_json(output: &Output) -> serde_json::Value {
+pub(crate) fn stdout_json(output: &Output) -> serde_json::Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|e| {
         panic!("{e}: {}{}", String::from_utf8_lossy(&output.stdout), stderr(output))
     })
 }
 
-pub fn path(path: &Path) -> &str {
+pub(crate) fn path(path: &Path) -> &str {
     path.to_str().unwrap()
 }
