@@ -29,7 +29,11 @@ fn main() -> Result<()> {
     let image = nifti::read_image(&file)?;
     let volume = &image.volume;
     println!("{}: {:?} voxels (z, y, x)", file.display(), volume.shape());
-    println!("spacing {}, stored {}", volume.spacing(), volume.orientation());
+    println!(
+        "spacing {}, stored {}",
+        volume.spacing(),
+        volume.orientation()
+    );
     if let Some(summary) = summarize(volume.data()) {
         println!("intensities {} to {}", summary.minimum, summary.maximum);
     }
@@ -37,15 +41,26 @@ fn main() -> Result<()> {
     // What a network would see: right-anterior-superior, 4 mm voxels.
     let canonical = volume.to_canonical();
     let coarse = resample::resample_image(&canonical, Spacing::new(4.0, 4.0, 4.0)?)?;
-    println!("at 4 mm: {:?} voxels, {}", coarse.shape(), coarse.orientation());
+    println!(
+        "at 4 mm: {:?} voxels, {}",
+        coarse.shape(),
+        coarse.orientation()
+    );
 
     // A mask made in canonical orientation goes back exactly.
     let threshold = summarize(volume.data()).map_or(0.0, |s| s.mean as f32);
-    let mask = canonical.map(|&v| u8::from(v > threshold)).reorient(volume.orientation());
+    let mask = canonical
+        .map(|&v| u8::from(v > threshold))
+        .reorient(volume.orientation());
     let out = folder.path().join("mask.nii.gz");
     nifti::write_labels(&out, &mask, Some(&image.header))?;
     let written = nifti::read_labels(&out)?;
-    assert!(written.volume.geometry().same_grid(&volume.geometry(), 1e-3));
+    assert!(
+        written
+            .volume
+            .geometry()
+            .same_grid(&volume.geometry(), 1e-3)
+    );
     println!("the mask lies on the image's own grid");
     Ok(())
 }

@@ -26,7 +26,10 @@ fn main() -> Result<()> {
     write_nnunet(&phantom, &at("dataset"))?;
     let dataset = Dataset::open(&at("dataset"))?;
 
-    let options = PlanOptions { max_patch_voxels: 16 * 64 * 64, ..PlanOptions::default() };
+    let options = PlanOptions {
+        max_patch_voxels: 16 * 64 * 64,
+        ..PlanOptions::default()
+    };
     let plan = Plan::new(&dataset, &Fingerprint::of(&dataset)?, &options)?;
     preprocess_dataset(&dataset, &plan, &at("data"), 2, true, |_| {})?;
 
@@ -35,7 +38,10 @@ fn main() -> Result<()> {
     config.strategy = StrategyConfig::Cps(CpsConfig::default());
     config.training.epochs = 2;
     config.training.iterations_per_epoch = 4;
-    let run = TrainOptions { folder: at("run"), resume: false };
+    let run = TrainOptions {
+        folder: at("run"),
+        resume: false,
+    };
     train(
         &config,
         &run,
@@ -50,8 +56,13 @@ fn main() -> Result<()> {
     let device = DeviceChoice::Auto.resolve()?;
     let model = Model::of_run(&RunFolder::open(&at("run"))?, device, Precision::Auto)?;
     let images = image_files(&at("dataset").join("imagesTs"))?;
-    let outcome =
-        predict_files(&model, &images, &at("masks"), FolderOptions::default(), &mut |_| true)?;
+    let outcome = predict_files(
+        &model,
+        &images,
+        &at("masks"),
+        FolderOptions::default(),
+        &mut |_| true,
+    )?;
     println!("{} masks written", outcome.written.len());
     Ok(())
 }

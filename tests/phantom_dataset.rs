@@ -15,15 +15,26 @@ fn a_phantom_dataset_goes_all_the_way_to_the_store() {
     let path = folder.path().join("dataset");
     write_nnunet(&config, &path).unwrap();
     let dataset = Dataset::open(&path).unwrap();
-    let errors: Vec<_> =
-        dataset.check().into_iter().filter(|f| f.severity == Severity::Error).collect();
+    let errors: Vec<_> = dataset
+        .check()
+        .into_iter()
+        .filter(|f| f.severity == Severity::Error)
+        .collect();
     assert!(errors.is_empty(), "{errors:?}");
     assert_eq!(dataset.subset(Subset::Labelled).count(), 2);
     assert!(dataset.subset(Subset::Unlabelled).count() >= 2);
     assert!(dataset.subset(Subset::Test).all(|c| c.label.is_some()));
-    assert!(dataset.cases().iter().all(|c| c.phase.is_some() && c.vendor.is_some()));
+    assert!(
+        dataset
+            .cases()
+            .iter()
+            .all(|c| c.phase.is_some() && c.vendor.is_some())
+    );
 
-    let options = PlanOptions { max_patch_voxels: 24 * 64 * 64, ..PlanOptions::default() };
+    let options = PlanOptions {
+        max_patch_voxels: 24 * 64 * 64,
+        ..PlanOptions::default()
+    };
     let plan = Plan::new(&dataset, &Fingerprint::of(&dataset).unwrap(), &options).unwrap();
     let store = folder.path().join("store");
     let report = preprocess_dataset(&dataset, &plan, &store, 2, true, |_| {}).unwrap();
@@ -37,5 +48,9 @@ fn a_phantom_dataset_goes_all_the_way_to_the_store() {
         let mean = case.image().mean().unwrap();
         assert!(mean.abs() < 0.2, "not normalised: {mean}");
     }
-    assert!(store.subset(Subset::Unlabelled).all(|case| case.label().is_none()));
+    assert!(
+        store
+            .subset(Subset::Unlabelled)
+            .all(|case| case.label().is_none())
+    );
 }

@@ -20,7 +20,9 @@ fn grids() -> impl Strategy<Value = Affine> {
         )
         .unwrap();
         let probe = Volume::new(Array3::<u8>::zeros((12, 30, 36)), ras).unwrap();
-        probe.reorient(code.parse::<Orientation>().unwrap()).affine()
+        probe
+            .reorient(code.parse::<Orientation>().unwrap())
+            .affine()
     })
 }
 

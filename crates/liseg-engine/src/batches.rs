@@ -28,7 +28,10 @@ pub(crate) fn to_device(batch: &liseg_data::Batch, device: Device) -> Result<Bat
             valid: valid(patches.iter().map(|p| &p.valid), device)?,
         })
     };
-    Ok(Batch { labelled, unlabelled })
+    Ok(Batch {
+        labelled,
+        unlabelled,
+    })
 }
 
 /// The cases of a batch, for messages.
@@ -38,10 +41,7 @@ pub(crate) fn cases(batch: &liseg_data::Batch) -> String {
     labelled.chain(unlabelled).collect::<Vec<_>>().join(", ")
 }
 
-fn images<'a>(
-    patches: impl Iterator<Item = &'a Array4<f32>>,
-    device: Device,
-) -> Result<Tensor> {
+fn images<'a>(patches: impl Iterator<Item = &'a Array4<f32>>, device: Device) -> Result<Tensor> {
     let views: Vec<_> = patches.map(|image| image.view()).collect();
     Ok(images_to_tensor(&views, device)?)
 }

@@ -120,7 +120,10 @@ pub struct LoaderSettings {
 
 impl Default for LoaderSettings {
     fn default() -> Self {
-        Self { workers: 2, prefetch: 4 }
+        Self {
+            workers: 2,
+            prefetch: 4,
+        }
     }
 }
 
@@ -138,7 +141,11 @@ pub struct ValidationConfig {
 
 impl Default for ValidationConfig {
     fn default() -> Self {
-        Self { folds: 0, fold: 0, every: 5 }
+        Self {
+            folds: 0,
+            fold: 0,
+            every: 5,
+        }
     }
 }
 
@@ -169,15 +176,21 @@ impl RunConfig {
     /// nearest right one.
     pub fn read(path: &Path, overrides: &[String]) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-        let refuse = |reason: String| Error::Config { path: path.to_owned(), reason };
+        let refuse = |reason: String| Error::Config {
+            path: path.to_owned(),
+            reason,
+        };
         let mut table: toml::Table =
             toml::from_str(&text).map_err(|e| refuse(one_line(&e.to_string())))?;
         for setting in overrides {
-            set(&mut table, setting)
-                .map_err(|reason| Error::Config { path: PathBuf::from("--set"), reason })?;
+            set(&mut table, setting).map_err(|reason| Error::Config {
+                path: PathBuf::from("--set"),
+                reason,
+            })?;
         }
-        let config: Self =
-            table.try_into().map_err(|e: toml::de::Error| refuse(explain(&e.to_string())))?;
+        let config: Self = table
+            .try_into()
+            .map_err(|e: toml::de::Error| refuse(explain(&e.to_string())))?;
         config.check()?;
         Ok(config)
     }
@@ -187,8 +200,10 @@ impl RunConfig {
     /// # Errors
     /// [`Error::Config`] when a value has no form in TOML.
     pub fn to_toml(&self) -> Result<String> {
-        toml::to_string_pretty(self)
-            .map_err(|e| Error::Config { path: PathBuf::from("config.toml"), reason: e.to_string() })
+        toml::to_string_pretty(self).map_err(|e| Error::Config {
+            path: PathBuf::from("config.toml"),
+            reason: e.to_string(),
+        })
     }
 
     /// Checks what can be checked without data.
@@ -199,13 +214,22 @@ impl RunConfig {
         let refuse = |field, reason: String| Err(Error::Setting { field, reason });
         let t = &self.training;
         if t.epochs == 0 || t.iterations_per_epoch == 0 {
-            return refuse("training.epochs", "a run needs at least one epoch of one step".into());
+            return refuse(
+                "training.epochs",
+                "a run needs at least one epoch of one step".into(),
+            );
         }
         if !(t.learning_rate.is_finite() && t.learning_rate >= 0.0) {
-            return refuse("training.learning_rate", format!("{} is no rate", t.learning_rate));
+            return refuse(
+                "training.learning_rate",
+                format!("{} is no rate", t.learning_rate),
+            );
         }
         if !(t.gradient_clip > 0.0) {
-            return refuse("training.gradient_clip", format!("{} must be positive", t.gradient_clip));
+            return refuse(
+                "training.gradient_clip",
+                format!("{} must be positive", t.gradient_clip),
+            );
         }
         if !(0.0..=1.0).contains(&t.foreground_share) {
             let reason = format!("{} must lie in 0..=1", t.foreground_share);
@@ -242,13 +266,18 @@ fn set(table: &mut toml::Table, setting: &str) -> Result<(), String> {
         .and_then(|mut t| t.remove("v"))
         .unwrap_or_else(|| toml::Value::String(value.to_owned()));
     let mut parts: Vec<&str> = key.trim().split('.').collect();
-    let last = parts.pop().filter(|l| !l.is_empty()).ok_or("the key is empty")?;
+    let last = parts
+        .pop()
+        .filter(|l| !l.is_empty())
+        .ok_or("the key is empty")?;
     let mut place = table;
     for part in parts {
         let entry = place
             .entry(part.to_owned())
             .or_insert_with(|| toml::Value::Table(toml::Table::new()));
-        place = entry.as_table_mut().ok_or_else(|| format!("`{part}` in `{key}` is no section"))?;
+        place = entry
+            .as_table_mut()
+            .ok_or_else(|| format!("`{part}` in `{key}` is no section"))?;
     }
     place.insert(last.to_owned(), value);
     Ok(())
@@ -261,7 +290,9 @@ fn explain(message: &str) -> String {
     if !(message.contains("unknown field") || message.contains("unknown variant")) {
         return line;
     }
-    let Some((found, known)) = quoted.split_first() else { return line };
+    let Some((found, known)) = quoted.split_first() else {
+        return line;
+    };
     let nearest = known
         .iter()
         .map(|k| (strsim::damerau_levenshtein(found, k), *k))
@@ -284,13 +315,24 @@ mod tests {
     fn read(text: &str, overrides: &[&str]) -> Result<RunConfig> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
-        RunConfig::read(file.path(), &overrides.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>())
+        RunConfig::read(
+            file.path(),
+            &overrides
+                .iter()
+                .map(|s| (*s).to_owned())
+                .collect::<Vec<_>>(),
+        )
     }
 
     #[test]
     fn a_config_survives_a_round_trip() {
-        let text = "data = \"d\"\n[strategy]\nname = \"cps\"\nweight = 0.5\n[optimiser]\nname = \"sgd\"\n";
-        let config = read(text, &["training.epochs=3", "data=elsewhere", "network.size=B"]).unwrap();
+        let text =
+            "data = \"d\"\n[strategy]\nname = \"cps\"\nweight = 0.5\n[optimiser]\nname = \"sgd\"\n";
+        let config = read(
+            text,
+            &["training.epochs=3", "data=elsewhere", "network.size=B"],
+        )
+        .unwrap();
         assert_eq!((config.training.epochs, config.network.size), (3, Size::B));
         assert_eq!(config.data, Path::new("elsewhere"));
         assert_eq!(read(&config.to_toml().unwrap(), &[]).unwrap(), config);
@@ -302,12 +344,23 @@ mod tests {
     fn misspelt_keys_are_answered_with_the_right_one() {
         for (text, overrides, wanted) in [
             ("data = \"d\"\n[training]\nepoch = 3\n", vec![], "`epochs`"),
-            ("data = \"d\"\n[strategy]\nname = \"csp\"\n", vec![], "`cps`"),
-            ("data = \"d\"\n[strategy]\nname = \"cps\"\nwieght = 1.0\n", vec![], "`weight`"),
+            (
+                "data = \"d\"\n[strategy]\nname = \"csp\"\n",
+                vec![],
+                "`cps`",
+            ),
+            (
+                "data = \"d\"\n[strategy]\nname = \"cps\"\nwieght = 1.0\n",
+                vec![],
+                "`weight`",
+            ),
             ("data = \"d\"\n", vec!["trainning.epochs=3"], "`training`"),
         ] {
             let message = read(text, &overrides).unwrap_err().to_string();
-            assert!(message.contains(wanted) && !message.contains('\n'), "{message}");
+            assert!(
+                message.contains(wanted) && !message.contains('\n'),
+                "{message}"
+            );
         }
     }
 

@@ -45,7 +45,10 @@ pub fn evaluate(what: &Evaluation, on_case: &(dyn Fn(usize, usize) + Sync)) -> R
     let references = masks(&what.references)?;
     if references.is_empty() {
         let reason = "no .nii or .nii.gz mask here to judge by".into();
-        return Err(Error::Run { path: what.references.clone(), reason });
+        return Err(Error::Run {
+            path: what.references.clone(),
+            reason,
+        });
     }
     let groups = match &what.cases {
         Some(path) => read_groups(path)?,
@@ -56,13 +59,22 @@ pub fn evaluate(what: &Evaluation, on_case: &(dyn Fn(usize, usize) + Sync)) -> R
         .par_iter()
         .map(|(id, reference)| {
             let group = groups.get(id).cloned().unwrap_or_default();
-            let result = judge(predictions.get(id), reference, &what.labels, group, &what.settings);
+            let result = judge(
+                predictions.get(id),
+                reference,
+                &what.labels,
+                group,
+                &what.settings,
+            );
             let count = done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
             on_case(count, references.len());
             result
         })
         .collect::<Result<_>>()?;
-    let mut report = Report { settings: what.settings, ..Report::default() };
+    let mut report = Report {
+        settings: what.settings,
+        ..Report::default()
+    };
     for case in judged {
         match case {
             Judged::Scored(case) => report.cases.push(case),
@@ -87,7 +99,11 @@ fn judge(
     let truth = read_labels(reference)?.volume;
     let labels: Vec<u8> = if labels.is_empty() {
         let found: BTreeSet<u8> = truth.data().iter().copied().filter(|&l| l > 0).collect();
-        if found.is_empty() { vec![1] } else { found.into_iter().collect() }
+        if found.is_empty() {
+            vec![1]
+        } else {
+            found.into_iter().collect()
+        }
     } else {
         labels.to_vec()
     };
@@ -98,7 +114,12 @@ fn judge(
             .map(|&l| Ok((l.to_string(), missing_case(&truth, l, settings)?)))
             .collect::<Result<_>>()?;
         let reference_file = name(reference);
-        Ok(Judged::Missing(MissingCase { reference_file, reason, group, metrics }))
+        Ok(Judged::Missing(MissingCase {
+            reference_file,
+            reason,
+            group,
+            metrics,
+        }))
     };
     let Some(path) = prediction else {
         return missing("no prediction of that name".into(), group);
@@ -111,17 +132,27 @@ fn judge(
     for &label in &labels {
         match evaluate_case(&predicted, &truth, label, settings) {
             Ok(found) => metrics.insert(label.to_string(), found),
-            Err(error @ (liseg_metrics::Error::Shape { .. } | liseg_metrics::Error::Grid { .. })) => {
+            Err(
+                error @ (liseg_metrics::Error::Shape { .. } | liseg_metrics::Error::Grid { .. }),
+            ) => {
                 return missing(format!("{}: {error}", path.display()), group);
             }
             Err(error) => {
                 let reason = format!("label {label}: {error}");
-                return Err(Error::Run { path: reference.to_owned(), reason });
+                return Err(Error::Run {
+                    path: reference.to_owned(),
+                    reason,
+                });
             }
         };
     }
     let (prediction_file, reference_file) = (name(path), name(reference));
-    Ok(Judged::Scored(CaseResult { prediction_file, reference_file, group, metrics }))
+    Ok(Judged::Scored(CaseResult {
+        prediction_file,
+        reference_file,
+        group,
+        metrics,
+    }))
 }
 
 /// The masks of a folder by case, their names without ending.
@@ -145,8 +176,15 @@ fn read_groups(path: &Path) -> Result<BTreeMap<String, BTreeMap<String, String>>
     Ok(cases
         .into_iter()
         .map(|case| {
-            let facts = [("patient", case.patient), ("phase", case.phase), ("vendor", case.vendor)];
-            let group = facts.into_iter().filter_map(|(k, v)| Some((k.to_owned(), v?))).collect();
+            let facts = [
+                ("patient", case.patient),
+                ("phase", case.phase),
+                ("vendor", case.vendor),
+            ];
+            let group = facts
+                .into_iter()
+                .filter_map(|(k, v)| Some((k.to_owned(), v?)))
+                .collect();
             (case.id, group)
         })
         .collect())

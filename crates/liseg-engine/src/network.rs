@@ -26,7 +26,11 @@ pub(crate) fn fresh_network(
     name: &str,
     device: Device,
 ) -> liseg_nn::Result<StuNet> {
-    StuNet::new(shape, device, &mut seed.stream(&format!("weights/{name}"), 0, 0))
+    StuNet::new(
+        shape,
+        device,
+        &mut seed.stream(&format!("weights/{name}"), 0, 0),
+    )
 }
 
 /// Fills a network from pretrained weights. Heads may differ or be missing and keep their fresh
@@ -72,7 +76,9 @@ pub(crate) fn check_memory(
     if device != Device::Cpu {
         return Ok(());
     }
-    let Some(available) = liseg_nn::runtime::available_memory_bytes() else { return Ok(()) };
+    let Some(available) = liseg_nn::runtime::available_memory_bytes() else {
+        return Ok(());
+    };
     let wide = shape.precision.kind(device) == liseg_nn::tch::Kind::Float;
     let activations = shape.activation_bytes(patch) / if wide { 1 } else { 2 };
     // Weights, gradients and two moments; the networks of a step hold their graphs together.

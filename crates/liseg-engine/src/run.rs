@@ -43,10 +43,15 @@ impl RunFolder {
     /// # Errors
     /// [`Error::Run`] when a run is there already; [`Error::Io`].
     pub fn create(path: &Path, config: &RunConfig) -> Result<Self> {
-        let run = Self { path: path.to_owned() };
+        let run = Self {
+            path: path.to_owned(),
+        };
         if run.config_file().exists() {
             let reason = "a run is here already; resume it with --resume, or choose another --out";
-            return Err(Error::Run { path: path.to_owned(), reason: reason.into() });
+            return Err(Error::Run {
+                path: path.to_owned(),
+                reason: reason.into(),
+            });
         }
         let checkpoints = path.join("checkpoints");
         std::fs::create_dir_all(&checkpoints).map_err(Error::io(&checkpoints))?;
@@ -59,12 +64,18 @@ impl RunFolder {
     /// # Errors
     /// [`Error::Run`] when there is none.
     pub fn open(path: &Path) -> Result<Self> {
-        let run = Self { path: path.to_owned() };
+        let run = Self {
+            path: path.to_owned(),
+        };
         if run.config_file().is_file() {
             return Ok(run);
         }
-        let reason = "no run here: config.toml is missing; give the folder that `liseg train` wrote";
-        Err(Error::Run { path: path.to_owned(), reason: reason.into() })
+        let reason =
+            "no run here: config.toml is missing; give the folder that `liseg train` wrote";
+        Err(Error::Run {
+            path: path.to_owned(),
+            reason: reason.into(),
+        })
     }
 
     /// The folder.
@@ -92,7 +103,9 @@ impl RunFolder {
     /// # Errors
     /// [`Error::Run`] when there is none yet.
     pub fn weights(&self) -> Result<PathBuf> {
-        let found = [self.best_checkpoint(), self.last_checkpoint()].into_iter().find(|p| p.is_file());
+        let found = [self.best_checkpoint(), self.last_checkpoint()]
+            .into_iter()
+            .find(|p| p.is_file());
         found.ok_or_else(|| Error::Run {
             path: self.path.clone(),
             reason: "no checkpoint yet; let the training finish its first epoch".into(),
@@ -149,7 +162,10 @@ impl RunFolder {
             return Ok(Vec::new());
         }
         let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
-        Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+        Ok(text
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect())
     }
 
     /// Drops the records of `epoch` and later: they will be made again.
@@ -190,10 +206,15 @@ pub struct EpochRecord {
 
 /// Writes a file by way of a temporary one beside it.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let mut temporary = tempfile::NamedTempFile::new_in(folder).map_err(Error::io(path))?;
     temporary.write_all(bytes).map_err(Error::io(path))?;
     temporary.as_file().sync_all().map_err(Error::io(path))?;
-    temporary.persist(path).map_err(|e| Error::io(path)(e.error))?;
+    temporary
+        .persist(path)
+        .map_err(|e| Error::io(path)(e.error))?;
     Ok(())
 }

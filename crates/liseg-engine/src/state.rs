@@ -28,18 +28,28 @@ pub(crate) struct ProgressState {
 
 impl ProgressState {
     pub(crate) fn write_into(&self, facts: &mut BTreeMap<String, String>) {
-        facts.insert(KEY.to_owned(), serde_json::to_string(self).unwrap_or_default());
+        facts.insert(
+            KEY.to_owned(),
+            serde_json::to_string(self).unwrap_or_default(),
+        );
     }
 
     pub(crate) fn read_from(facts: &BTreeMap<String, String>, path: &Path) -> Result<Self> {
-        facts.get(KEY).and_then(|text| serde_json::from_str(text).ok()).ok_or_else(|| Error::Run {
-            path: path.to_owned(),
-            reason: "holds weights but no progress; it cannot be resumed".into(),
-        })
+        facts
+            .get(KEY)
+            .and_then(|text| serde_json::from_str(text).ok())
+            .ok_or_else(|| Error::Run {
+                path: path.to_owned(),
+                reason: "holds weights but no progress; it cannot be resumed".into(),
+            })
     }
 
     /// Forgets the sums of the epoch that has ended.
     pub(crate) fn begin_epoch(&mut self) {
-        *self = Self { iteration: self.iteration, best: self.best, ..Self::default() };
+        *self = Self {
+            iteration: self.iteration,
+            best: self.best,
+            ..Self::default()
+        };
     }
 }

@@ -116,7 +116,13 @@ impl<'a> Trainer<'a> {
         let parameters = strategy.learners()[0].network().parameters().count();
         let micro = micro_batch(config, device, strategy.as_ref());
         let networks = strategy.learners().len();
-        check_memory(&shape, plan.patch_size, (networks, micro), device, parameters)?;
+        check_memory(
+            &shape,
+            plan.patch_size,
+            (networks, micro),
+            device,
+            parameters,
+        )?;
 
         let folder = if options.resume && options.folder.join("config.toml").exists() {
             let folder = RunFolder::open(&options.folder)?;
@@ -126,7 +132,12 @@ impl<'a> Trainer<'a> {
             RunFolder::create(&options.folder, config)?
         };
         let plan_json = serde_json::to_value(&plan).unwrap_or_default();
-        folder.write_manifest(config, describe(config.precision, device), plan_json, &roles)?;
+        folder.write_manifest(
+            config,
+            describe(config.precision, device),
+            plan_json,
+            &roles,
+        )?;
         let mut trainer = Self {
             config,
             folder,
@@ -187,7 +198,10 @@ impl<'a> Trainer<'a> {
             self.progress.waited += waiting.elapsed().as_secs_f64();
             let terms = self.step(&batch)?;
             self.progress.iteration += 1;
-            on_event(TrainEvent::Step { done: self.progress.iteration, terms: &terms });
+            on_event(TrainEvent::Step {
+                done: self.progress.iteration,
+                terms: &terms,
+            });
             self.progress.seconds += clock.elapsed().as_secs_f64();
             clock = Instant::now();
             if self.progress.iteration % per_epoch == 0 {
@@ -196,10 +210,14 @@ impl<'a> Trainer<'a> {
                 clock = Instant::now();
             } else if stop() {
                 self.save()?;
-                return Ok(TrainOutcome::Stopped { iteration: self.progress.iteration });
+                return Ok(TrainOutcome::Stopped {
+                    iteration: self.progress.iteration,
+                });
             }
             if stop() && self.progress.iteration < total {
-                return Ok(TrainOutcome::Stopped { iteration: self.progress.iteration });
+                return Ok(TrainOutcome::Stopped {
+                    iteration: self.progress.iteration,
+                });
             }
             waiting = Instant::now();
         }
@@ -235,7 +253,9 @@ impl<'a> Trainer<'a> {
         let mut context = StepContext::new(progress, micro);
         self.strategy.step(&tensors, &mut context)?;
         let lr = learning_rate(self.config, self.progress.iteration);
-        let norms = self.strategy.optimise(lr, self.config.training.gradient_clip)?;
+        let norms = self
+            .strategy
+            .optimise(lr, self.config.training.gradient_clip)?;
         for (norm, learner) in norms.iter().zip(self.strategy.learners()) {
             if !norm.is_finite() {
                 return Err(Error::NotFinite {
@@ -267,10 +287,18 @@ impl<'a> Trainer<'a> {
             epoch,
             iteration: p.iteration,
             learning_rate: learning_rate(self.config, p.iteration - 1),
-            terms: p.sums.iter().map(|(name, sum)| (name.clone(), mean(*sum))).collect(),
+            terms: p
+                .sums
+                .iter()
+                .map(|(name, sum)| (name.clone(), mean(*sum)))
+                .collect(),
             gradient_norm: mean(p.gradient_norm),
             seconds: p.seconds,
-            data_wait: if p.seconds > 0.0 { (p.waited / p.seconds).min(1.0) } else { 0.0 },
+            data_wait: if p.seconds > 0.0 {
+                (p.waited / p.seconds).min(1.0)
+            } else {
+                0.0
+            },
             peak_memory: liseg_nn::runtime::peak_memory_bytes(),
             validation,
         };
@@ -283,14 +311,24 @@ impl<'a> Trainer<'a> {
 
     /// Scores the cases kept back and keeps the best weights.
     fn validate(&mut self) -> Result<Option<BTreeMap<String, f64>>> {
-        let cases: Vec<Arc<StoredCase>> =
-            self.roles.validation.iter().filter_map(|id| self.store.get(id).cloned()).collect();
+        let cases: Vec<Arc<StoredCase>> = self
+            .roles
+            .validation
+            .iter()
+            .filter_map(|id| self.store.get(id).cloned())
+            .collect();
         let scores = validate(self.strategy.as_ref(), &cases, self.patch)?;
-        let Some((_, score)) = scores.first() else { return Ok(None) };
+        let Some((_, score)) = scores.first() else {
+            return Ok(None);
+        };
         if self.progress.best.is_none_or(|best| *score > best) {
             self.progress.best = Some(*score);
             let facts = self.model_facts()?;
-            save_predictors(&self.folder.best_checkpoint(), &self.strategy.predictors(), &facts)?;
+            save_predictors(
+                &self.folder.best_checkpoint(),
+                &self.strategy.predictors(),
+                &facts,
+            )?;
         }
         Ok(Some(by_name(&scores)))
     }
@@ -300,11 +338,20 @@ impl<'a> Trainer<'a> {
         self.strategy.save_into(&mut tensors)?;
         let mut facts = self.model_facts()?;
         self.progress.write_into(&mut facts);
-        Ok(checkpoint::write(&self.folder.last_checkpoint(), &tensors, &facts)?)
+        Ok(checkpoint::write(
+            &self.folder.last_checkpoint(),
+            &tensors,
+            &facts,
+        )?)
     }
 
     fn model_facts(&self) -> Result<BTreeMap<String, String>> {
-        let names = self.strategy.predictors().iter().map(|(name, _)| (*name).to_owned()).collect();
+        let names = self
+            .strategy
+            .predictors()
+            .iter()
+            .map(|(name, _)| (*name).to_owned())
+            .collect();
         let plan = plan_for(self.config, self.store.plan())?;
         Ok(describe_model(&self.shape, &plan, self.patch, names))
     }
@@ -330,7 +377,10 @@ fn assign_cases(config: &RunConfig, store: &CaseStore) -> Result<CaseRoles> {
     let ids = |cases: Vec<&Arc<StoredCase>>| cases.iter().map(|c| c.id().to_owned()).collect();
     let mut roles = CaseRoles {
         labelled: ids(store.subset(Subset::Labelled).collect()),
-        unlabelled: ids(store.subset(Subset::Unlabelled).filter(|c| wanted(c)).collect()),
+        unlabelled: ids(store
+            .subset(Subset::Unlabelled)
+            .filter(|c| wanted(c))
+            .collect()),
         validation: Vec::new(),
     };
     if roles.labelled.is_empty() {

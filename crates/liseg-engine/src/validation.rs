@@ -39,7 +39,11 @@ pub(crate) fn validate(
             }
             let [both, predicted, labelled] = counts.map(|c| c as f64);
             let total = predicted + labelled;
-            sum += if total == 0.0 { 1.0 } else { 2.0 * both / total };
+            sum += if total == 0.0 {
+                1.0
+            } else {
+                2.0 * both / total
+            };
             counted += 1;
         }
         if counted > 0 {

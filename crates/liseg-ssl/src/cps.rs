@@ -296,7 +296,10 @@ impl Strategy for Cps {
 
     fn candidates(&self) -> Vec<Candidate<'_>> {
         let [a, b] = &self.learners;
-        let candidate = |name: &str, networks| Candidate { name: name.to_owned(), networks };
+        let candidate = |name: &str, networks| Candidate {
+            name: name.to_owned(),
+            networks,
+        };
         let mean = candidate("mean", vec![a.network(), b.network()]);
         let first = candidate("network", vec![a.network()]);
         let second = candidate("network_b", vec![b.network()]);

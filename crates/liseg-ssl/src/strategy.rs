@@ -50,8 +50,15 @@ pub trait Strategy: Send {
 
     /// What validation scores; the first is what predicts.
     fn candidates(&self) -> Vec<Candidate<'_>> {
-        let networks = self.predictors().into_iter().map(|(_, network)| network).collect();
-        vec![Candidate { name: self.name().into(), networks }]
+        let networks = self
+            .predictors()
+            .into_iter()
+            .map(|(_, network)| network)
+            .collect();
+        vec![Candidate {
+            name: self.name().into(),
+            networks,
+        }]
     }
 
     /// Moves every learner by one step. Gradients are clipped to a global norm of `clip` for each

@@ -1,5 +1,6 @@
 //! One module for each verb, and what they share.
 
+mod demo;
 mod doctor;
 mod evaluate;
 mod failure;
@@ -18,6 +19,7 @@ use liseg::nn::DeviceChoice;
 
 /// Label-efficient liver segmentation in multi-phase MRI.
 ///
+/// A first look: `liseg demo`. On your own nnU-Net dataset: `plan`, `preprocess`, `train`,
 /// `predict`, `evaluate`, in this order.
 #[derive(Debug, Parser)]
 #[command(name = "liseg", version, max_term_width = 100)]
@@ -53,6 +55,8 @@ pub(crate) struct Shared {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Everything on generated data: from a phantom dataset to masks, metrics and a report.
+    Demo(demo::Demo),
     /// Versions, libtorch, CUDA (or why not), threads, and a short benchmark.
     Doctor(doctor::Doctor),
     /// Geometry, type and intensities of image files, with warnings.
@@ -82,6 +86,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let shared = &arguments.shared;
     set_threads(shared)?;
     match &arguments.verb {
+        Verb::Demo(verb) => verb.run(shared),
         Verb::Doctor(verb) => verb.run(shared),
         Verb::Info(verb) => verb.run(shared),
         Verb::Plan(verb) => verb.run(shared),
@@ -94,7 +99,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
 
 fn set_threads(shared: &Shared) -> Result<()> {
     liseg::nn::runtime::keep_large_blocks();
-    let Some(threads) = shared.threads.map(usize::from) else { return Ok(()) };
+    let Some(threads) = shared.threads.map(usize::from) else {
+        return Ok(());
+    };
     liseg::nn::runtime::set_threads(threads);
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
@@ -104,5 +111,8 @@ fn set_threads(shared: &Shared) -> Result<()> {
 
 /// Prints a value as JSON on standard output.
 pub(crate) fn print_json(value: &serde_json::Value) {
-    println!("{}", serde_json::to_string_pretty(value).unwrap_or_default());
+    println!(
+        "{}",
+        serde_json::to_string_pretty(value).unwrap_or_default()
+    );
 }

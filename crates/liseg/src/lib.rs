@@ -5,12 +5,15 @@
 //! | [`volume`] | voxels with spacing, affine and orientation; seeds |
 //! | [`mri`] | NIfTI files, resampling, normalization |
 //! | [`morphology`] | distance transforms, components, hole filling |
+//! | [`metrics`] | overlap and surface distances, reports |
 //! | [`augment`] | random transforms of training patches |
 //! | [`data`] | datasets, plans, preprocessing, patches |
 //! | [`nn`] | layers, losses, optimisers, checkpoints on libtorch |
 //! | [`stunet`] | STU-Net |
 //! | [`ssl`] | training strategies behind one trait |
 //! | [`engine`] | training runs, prediction, evaluation |
+//! | [`phantom`] | synthetic multi-phase abdominal MRI |
+//! | [`report`] | the HTML report |
 //!
 //! Each is a crate of its own (`liseg-metrics`, …): depend on the one you need.
 //!
@@ -39,6 +42,8 @@ pub use liseg_metrics as metrics;
 pub use liseg_morphology as morphology;
 pub use liseg_mri as mri;
 pub use liseg_nn as nn;
+pub use liseg_phantom as phantom;
+pub use liseg_report as report;
 pub use liseg_ssl as ssl;
 pub use liseg_stunet as stunet;
 pub use liseg_volume as volume;

@@ -12,7 +12,12 @@ fn from_a_dataset_to_measured_masks() {
     let dataset = folder.path().join("Dataset007_Tiny");
     let config = write_config(folder.path(), &data, "cps");
     let run = folder.path().join("run");
-    let longer = ["--set", "training.epochs=10", "--set", "training.learning_rate=1e-2"];
+    let longer = [
+        "--set",
+        "training.epochs=10",
+        "--set",
+        "training.learning_rate=1e-2",
+    ];
     let mut arguments = vec!["train", path(&config), "--out", path(&run), "--json"];
     arguments.extend(longer);
     let output = liseg(&arguments);
@@ -22,7 +27,11 @@ fn from_a_dataset_to_measured_masks() {
     assert!(result["last_epoch"]["terms"]["agreement"].as_f64().unwrap() > 0.0);
     let lines = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     assert_eq!(lines.lines().count(), 10);
-    for file in ["config.toml", "manifest.json", "checkpoints/last.safetensors"] {
+    for file in [
+        "config.toml",
+        "manifest.json",
+        "checkpoints/last.safetensors",
+    ] {
         assert!(run.join(file).is_file(), "{file}");
     }
 
@@ -36,22 +45,40 @@ fn from_a_dataset_to_measured_masks() {
     let output = predict(&["--probabilities"]);
     assert!(output.status.success(), "{}", stderr(&output));
     let mask = masks.join("case_5.nii.gz");
-    let (found, image) =
-        (read_header(&mask).unwrap(), read_header(images.join("case_5_0000.nii.gz")).unwrap());
+    let (found, image) = (
+        read_header(&mask).unwrap(),
+        read_header(images.join("case_5_0000.nii.gz")).unwrap(),
+    );
     assert_eq!(found.geometry(), image.geometry());
     assert!(masks.join("case_5_probability_1.nii.gz").is_file());
     std::fs::remove_file(masks.join("case_5_probability_1.nii.gz")).unwrap();
-    assert_eq!(stdout_json(&predict(&["--resume"]))["skipped"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        stdout_json(&predict(&["--resume"]))["skipped"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
 
     let metrics = folder.path().join("metrics.json");
     let csv = folder.path().join("metrics.csv");
     let references = dataset.join("labelsTs");
     let output = liseg(&[
-        "evaluate", "--predictions", path(&masks), "--references", path(&references),
-        "--out", path(&metrics), "--csv", path(&csv), "--json",
+        "evaluate",
+        "--predictions",
+        path(&masks),
+        "--references",
+        path(&references),
+        "--out",
+        path(&metrics),
+        "--csv",
+        path(&csv),
+        "--json",
     ]);
     assert!(output.status.success(), "{}", stderr(&output));
-    let dice = stdout_json(&output)["foreground_mean"]["Dice"].as_f64().unwrap();
+    let dice = stdout_json(&output)["foreground_mean"]["Dice"]
+        .as_f64()
+        .unwrap();
     // An ellipsoid four standard deviations above its noise is not hard to learn.
     assert!(dice > 0.8, "Dice is {dice}");
     assert!(std::fs::read_to_string(&csv).unwrap().contains("case_5"));
@@ -66,10 +93,19 @@ fn a_missing_prediction_counts_as_a_miss() {
     let dataset = common::write_dataset(folder.path());
     let masks = folder.path().join("masks");
     std::fs::create_dir(&masks).unwrap();
-    std::fs::copy(dataset.join("labelsTr/case_0.nii.gz"), masks.join("case_0.nii.gz")).unwrap();
+    std::fs::copy(
+        dataset.join("labelsTr/case_0.nii.gz"),
+        masks.join("case_0.nii.gz"),
+    )
+    .unwrap();
     let references = dataset.join("labelsTr");
     let output = liseg(&[
-        "evaluate", "--predictions", path(&masks), "--references", path(&references), "--json",
+        "evaluate",
+        "--predictions",
+        path(&masks),
+        "--references",
+        path(&references),
+        "--json",
     ]);
     assert_eq!(output.status.code(), Some(1));
     let summary = stdout_json(&output);
@@ -100,7 +136,14 @@ fn one_bad_image_does_not_stop_the_others() {
     let data = preprocessed(folder.path());
     let config = write_config(folder.path(), &data, "supervised");
     let run = folder.path().join("run");
-    let output = liseg(&["train", path(&config), "--out", path(&run), "--set", "training.epochs=1"]);
+    let output = liseg(&[
+        "train",
+        path(&config),
+        "--out",
+        path(&run),
+        "--set",
+        "training.epochs=1",
+    ]);
     assert!(output.status.success(), "{}", stderr(&output));
     let images = folder.path().join("images");
     std::fs::create_dir(&images).unwrap();
@@ -110,10 +153,21 @@ fn one_bad_image_does_not_stop_the_others() {
     std::fs::write(images.join("a_cut.nii.gz"), &bytes[..bytes.len() / 2]).unwrap();
     let masks = folder.path().join("masks");
     let output = liseg(&[
-        "predict", "--run", path(&run), "--input", path(&images), "--output", path(&masks), "--json",
+        "predict",
+        "--run",
+        path(&run),
+        "--input",
+        path(&images),
+        "--output",
+        path(&masks),
+        "--json",
     ]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("a_cut.nii.gz"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("a_cut.nii.gz"),
+        "{}",
+        stderr(&output)
+    );
     assert!(read_labels(masks.join("b_good.nii.gz")).is_ok());
     assert!(!masks.join("a_cut.nii.gz").exists());
 }

@@ -37,7 +37,10 @@ fn wait_for_epochs(run: &Path, count: usize) {
         text.lines().count()
     };
     while lines() < count {
-        assert!(start.elapsed() < Duration::from_secs(120), "no epoch after two minutes");
+        assert!(
+            start.elapsed() < Duration::from_secs(120),
+            "no epoch after two minutes"
+        );
         std::thread::sleep(Duration::from_millis(2));
     }
 }
@@ -66,7 +69,11 @@ fn a_killed_run_ends_with_the_same_bits() {
         let epochs = std::fs::read_to_string(killed.join("metrics.jsonl")).unwrap();
         let numbers: Vec<u64> = epochs
             .lines()
-            .map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap()["epoch"].as_u64().unwrap())
+            .map(|l| {
+                serde_json::from_str::<serde_json::Value>(l).unwrap()["epoch"]
+                    .as_u64()
+                    .unwrap()
+            })
             .collect();
         assert_eq!(numbers, [0, 1, 2, 3], "{strategy}");
     }
@@ -79,13 +86,18 @@ fn ctrl_c_saves_stops_and_can_be_resumed() {
     let data = preprocessed(folder.path());
     let config = write_config(folder.path(), &data, "supervised");
     let straight = folder.path().join("straight");
-    assert!(liseg(&["train", path(&config), "--out", path(&straight)]).status.success());
+    assert!(
+        liseg(&["train", path(&config), "--out", path(&straight)])
+            .status
+            .success()
+    );
 
     let run = folder.path().join("stopped");
     let mut child = start(&config, &run);
     wait_for_epochs(&run, 1);
-    let interrupt =
-        std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    let interrupt = std::process::Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
     assert!(interrupt.unwrap().success());
     let status = child.wait().unwrap();
     // It may have been past its last step already; else it says that it did not finish.
@@ -93,7 +105,10 @@ fn ctrl_c_saves_stops_and_can_be_resumed() {
     assert!(run.join("checkpoints/last.safetensors").is_file());
     let output = liseg(&["train", path(&config), "--out", path(&run), "--resume"]);
     assert!(output.status.success(), "{}", stderr(&output));
-    assert!(learnt(&straight) == learnt(&run), "the weights differ after Ctrl-C");
+    assert!(
+        learnt(&straight) == learnt(&run),
+        "the weights differ after Ctrl-C"
+    );
 }
 
 #[test]
@@ -105,7 +120,14 @@ fn the_number_of_loader_threads_changes_nothing() {
     for workers in ["0", "1", "3"] {
         let run = folder.path().join(workers);
         let setting = format!("loader.workers={workers}");
-        let arguments = ["train", path(&config), "--out", path(&run), "--set", &setting];
+        let arguments = [
+            "train",
+            path(&config),
+            "--out",
+            path(&run),
+            "--set",
+            &setting,
+        ];
         let output = liseg(&[&arguments[..], &["--set", "training.epochs=1"]].concat());
         assert!(output.status.success(), "{}", stderr(&output));
         results.push(learnt(&run));
@@ -120,7 +142,14 @@ fn a_run_is_not_resumed_under_other_settings_nor_overwritten() {
     let config = write_config(folder.path(), &data, "supervised");
     let run = folder.path().join("run");
     let train = |extra: &[&str]| {
-        let fixed = ["train", path(&config), "--out", path(&run), "--set", "training.epochs=1"];
+        let fixed = [
+            "train",
+            path(&config),
+            "--out",
+            path(&run),
+            "--set",
+            "training.epochs=1",
+        ];
         liseg(&[&fixed[..], extra].concat())
     };
     assert!(train(&[]).status.success());
@@ -130,6 +159,10 @@ fn a_run_is_not_resumed_under_other_settings_nor_overwritten() {
     assert!(stderr(&again).contains("--resume"), "{}", stderr(&again));
     let other = train(&["--resume", "--seed", "9"]);
     assert_eq!(other.status.code(), Some(1));
-    assert!(stderr(&other).contains("other settings"), "{}", stderr(&other));
+    assert!(
+        stderr(&other).contains("other settings"),
+        "{}",
+        stderr(&other)
+    );
     assert!(learnt(&run) == before, "a refused call changed the run");
 }

@@ -15,18 +15,31 @@ fn refused(output: &Output, code: i32, parts: &[&str]) {
     let errors: Vec<&str> = text.lines().filter(|l| l.starts_with("liseg: ")).collect();
     assert_eq!(errors.len(), 1, "{text}");
     for part in parts {
-        assert!(errors[0].contains(part), "`{part}` is missing in: {}", errors[0]);
+        assert!(
+            errors[0].contains(part),
+            "`{part}` is missing in: {}",
+            errors[0]
+        );
     }
     assert!(!text.contains("panicked"), "{text}");
 }
 
 fn plan(dataset: &Path) -> Output {
-    liseg(&["plan", path(dataset), "--out", path(&dataset.join("plans.json"))])
+    liseg(&[
+        "plan",
+        path(dataset),
+        "--out",
+        path(&dataset.join("plans.json")),
+    ])
 }
 
 #[test]
 fn a_missing_folder() {
-    refused(&plan(Path::new("/no/such/dataset")), 1, &["/no/such/dataset"]);
+    refused(
+        &plan(Path::new("/no/such/dataset")),
+        1,
+        &["/no/such/dataset"],
+    );
 }
 
 #[test]
@@ -49,7 +62,12 @@ fn a_label_of_another_shape() {
         ndarray::Array3::<u8>::ones((4, 8, 8)),
         Affine::from_spacing(Spacing::ISOTROPIC_1MM),
     );
-    write_labels(dataset.join("labelsTr/case_2.nii.gz"), &small.unwrap(), None).unwrap();
+    write_labels(
+        dataset.join("labelsTr/case_2.nii.gz"),
+        &small.unwrap(),
+        None,
+    )
+    .unwrap();
     refused(&plan(&dataset), 1, &["labelsTr/case_2.nii.gz"]);
 }
 
@@ -71,7 +89,11 @@ fn a_truncated_image() {
     let bytes = std::fs::read(&image).unwrap();
     std::fs::write(&image, &bytes[..bytes.len() / 2]).unwrap();
     refused(&plan(&dataset), 1, &["imagesTr/case_0_0000.nii.gz"]);
-    refused(&liseg(&["info", path(&image)]), 1, &["imagesTr/case_0_0000.nii.gz"]);
+    refused(
+        &liseg(&["info", path(&image)]),
+        1,
+        &["imagesTr/case_0_0000.nii.gz"],
+    );
 }
 
 #[test]
@@ -94,7 +116,11 @@ fn settings_that_cannot_be() {
         liseg(&[&["train", path(&config), "--out", path(&run)][..], extra].concat())
     };
     let misspelt = train(&["--set", "training.epoch=3"]);
-    refused(&misspelt, 2, &["supervised.toml", "`epoch`", "did you mean `epochs`?"]);
+    refused(
+        &misspelt,
+        2,
+        &["supervised.toml", "`epoch`", "did you mean `epochs`?"],
+    );
     let large = train(&["--set", "training.patch_size=[2048, 2048, 2048]"]);
     refused(&large, 2, &["training.patch_size", "GiB", "smaller patch"]);
     let odd = train(&["--set", "training.patch_size=[16, 33, 32]"]);
@@ -112,7 +138,12 @@ fn cuda_where_there_is_none() {
     let data = preprocessed(folder.path());
     let config = write_config(folder.path(), &data, "supervised");
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_liseg"))
-        .args(["train", path(&config), "--out", path(&folder.path().join("run"))])
+        .args([
+            "train",
+            path(&config),
+            "--out",
+            path(&folder.path().join("run")),
+        ])
         .args(["--device", "cuda"])
         .output()
         .unwrap();

@@ -27,12 +27,15 @@ pub fn labels_on_source_grid(logits: &Array4<f32>, restore: &Restore) -> Result<
         let mut labels = Array3::<u8>::zeros(best.raw_dim());
         for class in 1..classes {
             let value = enlarge(logits.index_axis(Axis(0), class));
-            Zip::from(&mut best).and(&mut labels).and(&value).par_for_each(|best, label, &v| {
-                if v > *best {
-                    *best = v;
-                    *label = class as u8;
-                }
-            });
+            Zip::from(&mut best)
+                .and(&mut labels)
+                .and(&value)
+                .par_for_each(|best, label, &v| {
+                    if v > *best {
+                        *best = v;
+                        *label = class as u8;
+                    }
+                });
         }
         labels
     };
@@ -48,8 +51,10 @@ pub fn probabilities_on_source_grid(
     logits: &Array4<f32>,
     restore: &Restore,
 ) -> Result<Vec<Volume<f32>>> {
-    let mut classes: Vec<Array3<f32>> =
-        logits.axis_iter(Axis(0)).map(|class| to_cropped_grid(class, restore)).collect();
+    let mut classes: Vec<Array3<f32>> = logits
+        .axis_iter(Axis(0))
+        .map(|class| to_cropped_grid(class, restore))
+        .collect();
     softmax(&mut classes);
     let region = restore.region();
     let (a, b) = (region.start, region.end);
@@ -59,7 +64,9 @@ pub fn probabilities_on_source_grid(
         .map(|(class, values)| {
             let outside = if class == 0 { 1.0 } else { 0.0 };
             let mut whole = Array3::from_elem(restore.canonical().shape, outside);
-            whole.slice_mut(s![a[0]..b[0], a[1]..b[1], a[2]..b[2]]).assign(&values);
+            whole
+                .slice_mut(s![a[0]..b[0], a[1]..b[1], a[2]..b[2]])
+                .assign(&values);
             let turned = Volume::new(whole, restore.canonical().affine)?
                 .reorient(restore.source_orientation());
             Ok(Volume::new(turned.into_data(), restore.source().affine)?)
@@ -82,14 +89,19 @@ fn softmax(classes: &mut [Array3<f32>]) {
     let Some(first) = classes.first() else { return };
     let mut largest = first.clone();
     for class in classes.iter() {
-        Zip::from(&mut largest).and(class).par_for_each(|l, &c| *l = l.max(c));
+        Zip::from(&mut largest)
+            .and(class)
+            .par_for_each(|l, &c| *l = l.max(c));
     }
     let mut sum = Array3::<f32>::zeros(largest.raw_dim());
     for class in classes.iter_mut() {
-        Zip::from(class).and(&largest).and(&mut sum).par_for_each(|c, &l, s| {
-            *c = (*c - l).exp();
-            *s += *c;
-        });
+        Zip::from(class)
+            .and(&largest)
+            .and(&mut sum)
+            .par_for_each(|c, &l, s| {
+                *c = (*c - l).exp();
+                *s += *c;
+            });
     }
     for class in classes.iter_mut() {
         Zip::from(class).and(&sum).par_for_each(|c, &s| *c /= s);

@@ -80,7 +80,10 @@ pub fn image_files(path: &Path) -> Result<Vec<PathBuf>> {
     }
     if files.is_empty() {
         let reason = "no .nii or .nii.gz file here; give an image, or a folder of images".into();
-        return Err(Error::Run { path: path.to_owned(), reason });
+        return Err(Error::Run {
+            path: path.to_owned(),
+            reason,
+        });
     }
     files.sort();
     Ok(files)
@@ -90,7 +93,9 @@ pub fn image_files(path: &Path) -> Result<Vec<PathBuf>> {
 /// `.nii.gz`.
 pub(crate) fn mask_file(image: &Path, output: &Path) -> PathBuf {
     let name = stem(image).unwrap_or_else(|| "mask".to_owned());
-    let name = name.strip_suffix("_0000").map_or(name.clone(), str::to_owned);
+    let name = name
+        .strip_suffix("_0000")
+        .map_or(name.clone(), str::to_owned);
     output.join(format!("{name}.nii.gz"))
 }
 
@@ -98,7 +103,9 @@ pub(crate) fn mask_file(image: &Path, output: &Path) -> PathBuf {
 pub(crate) fn stem(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_str()?;
     let lower = name.to_ascii_lowercase();
-    let ending = [".nii.gz", ".nii"].into_iter().find(|e| lower.ends_with(e))?;
+    let ending = [".nii.gz", ".nii"]
+        .into_iter()
+        .find(|e| lower.ends_with(e))?;
     let stem = &name[..name.len() - ending.len()];
     (!stem.is_empty() && !stem.starts_with('.')).then(|| stem.to_owned())
 }
@@ -152,7 +159,10 @@ pub fn predict_files(
                 break;
             }
             Err(error) => {
-                on_event(PredictEvent::Failed { image, error: &error });
+                on_event(PredictEvent::Failed {
+                    image,
+                    error: &error,
+                });
                 outcome.failed.push((image.clone(), error));
             }
         }
@@ -166,10 +176,17 @@ fn refuse_clashes(images: &[PathBuf], output: &Path) -> Result<()> {
         let mask = mask_file(image, output);
         if same_file(&mask, image) {
             let reason = "the mask would overwrite the image; choose another output folder".into();
-            return Err(Error::Run { path: image.clone(), reason });
+            return Err(Error::Run {
+                path: image.clone(),
+                reason,
+            });
         }
         if let Some(first) = seen.insert(mask.clone(), image) {
-            let reason = format!("{} and {} would both be written here", first.display(), image.display());
+            let reason = format!(
+                "{} and {} would both be written here",
+                first.display(),
+                image.display()
+            );
             return Err(Error::Run { path: mask, reason });
         }
     }
@@ -195,8 +212,16 @@ fn predict_one(
     let file = nifti::read_image(image)?;
     let mut on_tile = |done, total| on_event(PredictEvent::Tile { done, total });
     let prediction = model.predict(&file.volume, options.probabilities, &mut on_tile)?;
-    let Some(prediction) = prediction else { return Ok(None) };
-    for (class, map) in prediction.probabilities.iter().flatten().enumerate().skip(1) {
+    let Some(prediction) = prediction else {
+        return Ok(None);
+    };
+    for (class, map) in prediction
+        .probabilities
+        .iter()
+        .flatten()
+        .enumerate()
+        .skip(1)
+    {
         let name = stem(mask).unwrap_or_default();
         let path = mask.with_file_name(format!("{name}_probability_{class}.nii.gz"));
         nifti::write_image(&path, map, Some(&file.header))?;
@@ -205,7 +230,12 @@ fn predict_one(
     let voxels = prediction.labels.data().iter().filter(|&&l| l > 0).count();
     let foreground_ml = voxels as f64 * prediction.labels.spacing().voxel_volume_mm3() / 1000.0;
     let seconds = start.elapsed().as_secs_f64();
-    on_event(PredictEvent::Finished { image, mask, foreground_ml, seconds });
+    on_event(PredictEvent::Finished {
+        image,
+        mask,
+        foreground_ml,
+        seconds,
+    });
     Ok(Some(foreground_ml))
 }
 
@@ -216,7 +246,10 @@ mod tests {
     #[test]
     fn masks_are_named_like_their_images() {
         let name = |image: &str| mask_file(Path::new(image), Path::new("out"));
-        assert_eq!(name("in/case_01_0000.nii.gz"), Path::new("out/case_01.nii.gz"));
+        assert_eq!(
+            name("in/case_01_0000.nii.gz"),
+            Path::new("out/case_01.nii.gz")
+        );
         assert_eq!(name("in/case.v1.2.nii"), Path::new("out/case.v1.2.nii.gz"));
         assert_eq!(name("GED4.NII.GZ"), Path::new("out/GED4.nii.gz"));
         assert_eq!(stem(Path::new("a/notes.txt")), None);

@@ -12,7 +12,9 @@ pub fn importance_map(tile: [usize; 3]) -> Array3<f32> {
     const SMALLEST_HALF: f64 = 1.0 / 16_777_216.0;
     let profiles = tile.map(|n| {
         let (centre, sigma) = ((n / 2) as f64, n as f64 / 8.0);
-        (0..n).map(|i| (-0.5 * ((i as f64 - centre) / sigma).powi(2)).exp()).collect::<Vec<_>>()
+        (0..n)
+            .map(|i| (-0.5 * ((i as f64 - centre) / sigma).powi(2)).exp())
+            .collect::<Vec<_>>()
     });
     Array3::from_shape_fn(tile, |(z, y, x)| {
         let weight = 10.0 * profiles[0][z] * profiles[1][y] * profiles[2][x];

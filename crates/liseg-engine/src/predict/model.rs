@@ -51,9 +51,15 @@ impl Model {
     /// When the file is damaged, is no LiSeg checkpoint or does not fit its own description.
     pub fn load(path: &Path, device: Device, precision: Precision) -> Result<Self> {
         let (tensors, facts) = checkpoint::read(path)?;
-        let refuse = |reason: String| Error::Run { path: path.to_owned(), reason };
+        let refuse = |reason: String| Error::Run {
+            path: path.to_owned(),
+            reason,
+        };
         let text = facts.get(KEY).ok_or_else(|| {
-            refuse("no LiSeg checkpoint: it does not describe its network; give a run's checkpoint".into())
+            refuse(
+                "no LiSeg checkpoint: it does not describe its network; give a run's checkpoint"
+                    .into(),
+            )
         })?;
         let mut description: Description = serde_json::from_str(text)
             .map_err(|e| refuse(format!("its description cannot be read: {e}")))?;
@@ -64,11 +70,18 @@ impl Model {
             // The fresh weights are overwritten: their seed does not matter.
             let mut rng = Seed(0).stream("overwritten", 0, 0);
             let mut network = StuNet::new(&description.network, device, &mut rng)?;
-            network.parameters_mut().load(&format!("{name}."), &tensors)?;
+            network
+                .parameters_mut()
+                .load(&format!("{name}."), &tensors)?;
             networks.push(network);
         }
         let window = SlidingWindow::new(description.patch_size, 0.5, Tta::None)?;
-        Ok(Self { description, networks, window, postprocessing: Postprocessing::default() })
+        Ok(Self {
+            description,
+            networks,
+            window,
+            postprocessing: Postprocessing::default(),
+        })
     }
 
     /// Loads the networks that a run predicts with.
@@ -119,9 +132,15 @@ impl Model {
             done += 1;
             on_tile(done, tiles)
         };
-        let networks: Vec<&dyn SegmentationNet> =
-            self.networks.iter().map(|n| n as &dyn SegmentationNet).collect();
-        let Some(logits) = self.window.predict(&networks, prepared.image.view(), &mut count)? else {
+        let networks: Vec<&dyn SegmentationNet> = self
+            .networks
+            .iter()
+            .map(|n| n as &dyn SegmentationNet)
+            .collect();
+        let Some(logits) = self
+            .window
+            .predict(&networks, prepared.image.view(), &mut count)?
+        else {
             return Ok(None);
         };
         let mut labels = labels_on_source_grid(&logits, &prepared.restore)?;
@@ -131,7 +150,10 @@ impl Model {
         } else {
             None
         };
-        Ok(Some(Prediction { labels, probabilities }))
+        Ok(Some(Prediction {
+            labels,
+            probabilities,
+        }))
     }
 }
 
@@ -142,8 +164,12 @@ pub(crate) fn describe_model(
     patch_size: [usize; 3],
     predictors: Vec<String>,
 ) -> BTreeMap<String, String> {
-    let description =
-        Description { network: network.clone(), plan: plan.clone(), patch_size, predictors };
+    let description = Description {
+        network: network.clone(),
+        plan: plan.clone(),
+        patch_size,
+        predictors,
+    };
     let text = serde_json::to_string(&description).unwrap_or_default();
     BTreeMap::from([(KEY.to_owned(), text)])
 }
@@ -156,7 +182,9 @@ pub(crate) fn save_predictors(
 ) -> Result<()> {
     let mut tensors = TensorMap::new();
     for (name, network) in predictors {
-        network.parameters().save_into(&format!("{name}."), &mut tensors)?;
+        network
+            .parameters()
+            .save_into(&format!("{name}."), &mut tensors)?;
     }
     Ok(checkpoint::write(path, &tensors, facts)?)
 }

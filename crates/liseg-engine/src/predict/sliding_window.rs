@@ -24,7 +24,12 @@ impl Tta {
         match self {
             Self::None => vec![vec![]],
             Self::Mirror => (0..8u8)
-                .map(|set| (0..3).filter(|a| set >> a & 1 == 1).map(|a| a + 2).collect())
+                .map(|set| {
+                    (0..3)
+                        .filter(|a| set >> a & 1 == 1)
+                        .map(|a| a + 2)
+                        .collect()
+                })
                 .collect(),
         }
     }
@@ -47,13 +52,24 @@ impl SlidingWindow {
     pub fn new(tile: [usize; 3], step: f64, tta: Tta) -> Result<Self> {
         if tile.contains(&0) {
             let reason = format!("a tile of {tile:?} voxels has no voxel");
-            return Err(Error::Setting { field: "patch_size", reason });
+            return Err(Error::Setting {
+                field: "patch_size",
+                reason,
+            });
         }
         if !(step > 0.0 && step <= 1.0) {
             let reason = format!("{step} must lie in 0..=1, as a share of the tile; 0.5 is usual");
-            return Err(Error::Setting { field: "step", reason });
+            return Err(Error::Setting {
+                field: "step",
+                reason,
+            });
         }
-        Ok(Self { tile, step, tta, importance: importance_map(tile) })
+        Ok(Self {
+            tile,
+            step,
+            tta,
+            importance: importance_map(tile),
+        })
     }
 
     /// Number of tiles an image of that shape takes.
@@ -104,13 +120,19 @@ impl SlidingWindow {
             }
         }
         for mut class in logits.axis_iter_mut(Axis(0)) {
-            Zip::from(&mut class).and(&weight).par_for_each(|l, &w| *l /= w);
+            Zip::from(&mut class)
+                .and(&weight)
+                .par_for_each(|l, &w| *l /= w);
         }
         if padded == shape {
             return Ok(Some(logits));
         }
         let [a, b, c] = before;
-        Ok(Some(logits.slice(s![.., a..a + shape[0], b..b + shape[1], c..c + shape[2]]).to_owned()))
+        Ok(Some(
+            logits
+                .slice(s![.., a..a + shape[0], b..b + shape[1], c..c + shape[2]])
+                .to_owned(),
+        ))
     }
 
     fn starts(&self, shape: [usize; 3]) -> [Vec<usize>; 3] {
@@ -130,10 +152,15 @@ impl SlidingWindow {
         let shape = [z, y, x];
         // The overlap of tile and image, in image and in tile coordinates.
         let from: [usize; 3] = std::array::from_fn(|a| start[a].saturating_sub(before[a]));
-        let to: [usize; 3] =
-            std::array::from_fn(|a| (start[a] + self.tile[a]).saturating_sub(before[a]).min(shape[a]));
+        let to: [usize; 3] = std::array::from_fn(|a| {
+            (start[a] + self.tile[a])
+                .saturating_sub(before[a])
+                .min(shape[a])
+        });
         let at: [usize; 3] = std::array::from_fn(|a| from[a] + before[a] - start[a]);
-        let Ok(mut tile) = ndarray::ArrayViewMut3::from_shape(self.tile, buffer) else { return };
+        let Ok(mut tile) = ndarray::ArrayViewMut3::from_shape(self.tile, buffer) else {
+            return;
+        };
         tile.slice_mut(s![
             at[0]..at[0] + to[0] - from[0],
             at[1]..at[1] + to[1] - from[1],
@@ -151,7 +178,9 @@ impl SlidingWindow {
     ) -> Result<Vec<f32>> {
         let _guard = no_grad_guard();
         let [z, y, x] = self.tile.map(|n| n as i64);
-        let input = Tensor::f_from_slice(tile)?.f_view([1, 1, z, y, x])?.f_to_device(device)?;
+        let input = Tensor::f_from_slice(tile)?
+            .f_view([1, 1, z, y, x])?
+            .f_to_device(device)?;
         let mut together: Option<Tensor> = None;
         for network in networks {
             let mut output = self.mean_over_flips(*network, &input)?;
@@ -181,7 +210,9 @@ impl SlidingWindow {
             let output = if axes.is_empty() {
                 network.forward(input)?
             } else {
-                network.forward(&input.f_flip(axes.as_slice())?)?.f_flip(axes.as_slice())?
+                network
+                    .forward(&input.f_flip(axes.as_slice())?)?
+                    .f_flip(axes.as_slice())?
             };
             sum = Some(match sum {
                 None => output,
@@ -189,7 +220,11 @@ impl SlidingWindow {
             });
         }
         let sum = sum.unwrap_or_else(|| input.shallow_clone());
-        Ok(if flips.len() == 1 { sum } else { sum.f_mul_scalar(1.0 / flips.len() as f64)? })
+        Ok(if flips.len() == 1 {
+            sum
+        } else {
+            sum.f_mul_scalar(1.0 / flips.len() as f64)?
+        })
     }
 
     /// Adds a tile's weighted logits to the volume.
@@ -205,7 +240,9 @@ impl SlidingWindow {
         let place = s![a..a + z, b..b + y, c..c + x];
         let per_class = tile.chunks_exact(z * y * x);
         for (mut class, values) in logits.axis_iter_mut(Axis(0)).zip(per_class) {
-            let Ok(values) = ArrayView3::from_shape(self.tile, values) else { return };
+            let Ok(values) = ArrayView3::from_shape(self.tile, values) else {
+                return;
+            };
             Zip::from(class.slice_mut(place))
                 .and(&values)
                 .and(&self.importance)
@@ -224,8 +261,14 @@ impl SlidingWindow {
 pub fn tile_starts(size: usize, tile: usize, step: f64) -> Vec<usize> {
     let room = size.saturating_sub(tile);
     let count = (room as f64 / (tile as f64 * step)).ceil() as usize + 1;
-    let gap = if count > 1 { room as f64 / (count - 1) as f64 } else { 0.0 };
-    (0..count).map(|i| (gap * i as f64).round_ties_even() as usize).collect()
+    let gap = if count > 1 {
+        room as f64 / (count - 1) as f64
+    } else {
+        0.0
+    };
+    (0..count)
+        .map(|i| (gap * i as f64).round_ties_even() as usize)
+        .collect()
 }
 
 #[cfg(test)]
@@ -241,7 +284,10 @@ mod tests {
             Ok(vec![self.forward(images)?])
         }
         fn forward(&self, images: &Tensor) -> liseg_nn::Result<Tensor> {
-            Ok(Tensor::f_cat(&[images.f_neg()?, images.f_mul_scalar(2.0)?], 1)?)
+            Ok(Tensor::f_cat(
+                &[images.f_neg()?, images.f_mul_scalar(2.0)?],
+                1,
+            )?)
         }
         fn parameters(&self) -> &Parameters {
             &self.0
@@ -283,14 +329,20 @@ mod tests {
                 seen += 1;
                 true
             };
-            let logits = window.predict(&[&net], image.view(), &mut count).unwrap().unwrap();
+            let logits = window
+                .predict(&[&net], image.view(), &mut count)
+                .unwrap()
+                .unwrap();
             assert_eq!(seen, window.tiles(shape));
             for ((z, y, x), value) in image.indexed_iter() {
                 assert!((logits[[0, z, y, x]] + value).abs() < 1e-5);
                 assert!((logits[[1, z, y, x]] - 2.0 * value).abs() < 1e-5);
             }
             // Two equal networks together: the log of the softmax of the same logits.
-            let both = window.predict(&[&net, &net], image.view(), &mut || true).unwrap().unwrap();
+            let both = window
+                .predict(&[&net, &net], image.view(), &mut || true)
+                .unwrap()
+                .unwrap();
             let (a, b) = (both[[0, 1, 2, 3]], both[[1, 1, 2, 3]]);
             assert!((b - a - 3.0 * image[[1, 2, 3]]).abs() < 1e-4);
         }
@@ -301,7 +353,12 @@ mod tests {
         let net = Linear(Parameters::new(Device::Cpu));
         let window = SlidingWindow::new([4, 8, 8], 0.5, Tta::None).unwrap();
         let image = image([9, 20, 17]);
-        assert!(window.predict(&[&net], image.view(), &mut || false).unwrap().is_none());
+        assert!(
+            window
+                .predict(&[&net], image.view(), &mut || false)
+                .unwrap()
+                .is_none()
+        );
     }
 
     #[test]

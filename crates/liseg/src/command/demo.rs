@@ -5,7 +5,7 @@ use super::plan::{print_plan, report_findings};
 use super::predict::predict_with_progress;
 use super::train::{apply_shared, train_with_progress};
 use super::{Failure, Outcome, Result, Shared, print_json, progress};
-use liseg::augment::{Axis, AugmentConfig};
+use liseg::augment::{AugmentConfig, Axis};
 use liseg::data::{Dataset, Fingerprint, Plan, PlanOptions, preprocess_dataset};
 use liseg::engine::evaluate::Evaluation;
 use liseg::engine::predict::{FolderOptions, Model, image_files};
@@ -47,7 +47,10 @@ const WIDTHS: [i64; 6] = [8, 16, 32, 64, 128, 128];
 impl Demo {
     pub(crate) fn run(&self, shared: &Shared) -> Result<Outcome> {
         let start = Instant::now();
-        let stages = Stages { out: &self.out, shared };
+        let stages = Stages {
+            out: &self.out,
+            shared,
+        };
         stages.say(1, "making a phantom dataset");
         let dataset = stages.dataset(self.patients.into())?;
         stages.say(2, "planning and preprocessing");
@@ -106,7 +109,10 @@ impl Stages<'_> {
 
     fn preprocess(&self, dataset: &Dataset) -> Result<()> {
         report_findings(&dataset.check(), self.shared)?;
-        let options = PlanOptions { max_patch_voxels: 32 * 80 * 80, ..PlanOptions::default() };
+        let options = PlanOptions {
+            max_patch_voxels: 32 * 80 * 80,
+            ..PlanOptions::default()
+        };
         let plan = Plan::new(dataset, &Fingerprint::of(dataset)?, &options)?;
         if !self.shared.quiet && !self.shared.json {
             print_plan(&plan);
@@ -128,7 +134,10 @@ impl Stages<'_> {
         config.training.epochs = steps.div_ceil(config.training.iterations_per_epoch);
         config.training.warm_up = 10;
         // The liver is on the right: no left-right mirroring.
-        config.augment = AugmentConfig { mirror_axes: vec![Axis::Z], ..AugmentConfig::default() };
+        config.augment = AugmentConfig {
+            mirror_axes: vec![Axis::Z],
+            ..AugmentConfig::default()
+        };
         apply_shared(&mut config, self.shared);
         config
     }
@@ -161,7 +170,10 @@ impl Stages<'_> {
         model.postprocessing.keep_largest = true;
         let masks = self.at("masks").join(name);
         let images = image_files(&dataset.folder().join("imagesTs"))?;
-        let quiet = Shared { quiet: true, ..self.shared.clone() };
+        let quiet = Shared {
+            quiet: true,
+            ..self.shared.clone()
+        };
         let outcome =
             predict_with_progress(&model, &images, &masks, FolderOptions::default(), &quiet)?;
         if outcome.stopped {
@@ -192,17 +204,26 @@ impl Stages<'_> {
         let spec = ReportSpec {
             title: "LiSeg demo: few labels, many scans".into(),
             summary: vec![
-                ("data".into(), "phantom: generated multi-phase abdominal MRI".into()),
+                (
+                    "data".into(),
+                    "phantom: generated multi-phase abdominal MRI".into(),
+                ),
                 ("labelled scans".into(), format!("{LABELLED} (GED4 only)")),
                 ("held-out patients".into(), TEST.to_string()),
                 ("network".into(), "STU-Net at half the width of S".into()),
                 ("seed".into(), self.seed().0.to_string()),
-                ("time".into(), format!("{:.0} s", start.elapsed().as_secs_f64())),
+                (
+                    "time".into(),
+                    format!("{:.0} s", start.elapsed().as_secs_f64()),
+                ),
                 ("LiSeg".into(), env!("CARGO_PKG_VERSION").into()),
             ],
             runs: names
                 .clone()
-                .map(|name| RunSpec { metrics_file: self.at(&name).join("metrics.jsonl"), name })
+                .map(|name| RunSpec {
+                    metrics_file: self.at(&name).join("metrics.jsonl"),
+                    name,
+                })
                 .collect(),
             evaluations: names
                 .map(|name| EvaluationSpec {
@@ -236,10 +257,14 @@ fn summarize(reports: &[(&str, Report)], page: &Path, start: Instant, shared: &S
     }
     let mean = |report: &Report, measure| {
         let aggregates = report.aggregates();
-        aggregates.get("1").and_then(|m| m.get(&measure)).and_then(|s| s.mean)
+        aggregates
+            .get("1")
+            .and_then(|m| m.get(&measure))
+            .and_then(|s| s.mean)
     };
     for (name, report) in reports {
-        if let (Some(dice), Some(hd95)) = (mean(report, Measure::Dice), mean(report, Measure::Hd95)) {
+        if let (Some(dice), Some(hd95)) = (mean(report, Measure::Dice), mean(report, Measure::Hd95))
+        {
             println!("{name:<12} mean Dice {dice:.4}, mean HD95 {hd95:.1} mm");
         }
     }

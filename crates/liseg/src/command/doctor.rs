@@ -33,7 +33,11 @@ impl Doctor {
         let device = shared.device.unwrap_or(DeviceChoice::Auto).resolve()?;
         let memory = runtime::available_memory_bytes();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let benchmark = if self.fast { Vec::new() } else { self.benchmark(device, shared)? };
+        let benchmark = if self.fast {
+            Vec::new()
+        } else {
+            self.benchmark(device, shared)?
+        };
         if shared.json {
             let benchmark: Vec<_> = benchmark
                 .iter()
@@ -53,13 +57,23 @@ impl Doctor {
         println!("liseg        {}", env!("CARGO_PKG_VERSION"));
         println!("libtorch     {}", facts.libtorch);
         match &facts.cuda_unavailable {
-            None => println!("CUDA         {} device(s), cuDNN {}", facts.cuda_devices, yes(facts.cudnn)),
+            None => println!(
+                "CUDA         {} device(s), cuDNN {}",
+                facts.cuda_devices,
+                yes(facts.cudnn)
+            ),
             Some(reason) => println!("CUDA         off: {reason}"),
         }
-        println!("threads      {} of {cores} cores for each operation", facts.threads);
+        println!(
+            "threads      {} of {cores} cores for each operation",
+            facts.threads
+        );
         println!("bf16 on CPU  {}", yes(facts.cpu_bf16));
         if let Some(bytes) = memory {
-            println!("memory       {:.1} GiB free", bytes as f64 / f64::from(1 << 30));
+            println!(
+                "memory       {:.1} GiB free",
+                bytes as f64 / f64::from(1 << 30)
+            );
         }
         println!("device       {device:?}");
         for (name, t) in &benchmark {
@@ -87,16 +101,25 @@ impl Doctor {
 }
 
 fn time(device: Device, precision: Precision) -> liseg::nn::Result<Times> {
-    let shape = StuNetConfig { strides: STRIDES, precision, ..StuNetConfig::small(2) };
+    let shape = StuNetConfig {
+        strides: STRIDES,
+        precision,
+        ..StuNetConfig::small(2)
+    };
     let net = StuNet::new(&shape, device, &mut Seed(1).stream("doctor", 0, 0))?;
     let [z, y, x] = PATCH;
     let images = Tensor::f_zeros([1, 1, z, y, x], (Kind::Float, device))?;
-    let mut times = Times { predict: 0.0, train: 0.0 };
+    let mut times = Times {
+        predict: 0.0,
+        train: 0.0,
+    };
     // The first round warms up; the second counts.
     for _ in 0..2 {
         let start = Instant::now();
         let no_grad = liseg::nn::tch::no_grad_guard();
-        net.forward(&images)?.f_sum(Kind::Float)?.f_double_value(&[])?;
+        net.forward(&images)?
+            .f_sum(Kind::Float)?
+            .f_double_value(&[])?;
         drop(no_grad);
         times.predict = start.elapsed().as_secs_f64();
         let start = Instant::now();

@@ -55,7 +55,10 @@ impl Evaluate {
         let what = Evaluation {
             predictions: self.predictions.clone(),
             references: self.references.clone(),
-            cases: self.cases.clone().or_else(|| cases_beside(&self.references)),
+            cases: self
+                .cases
+                .clone()
+                .or_else(|| cases_beside(&self.references)),
             labels: Vec::new(),
             settings: Settings {
                 convention,
@@ -75,7 +78,11 @@ impl Evaluate {
         } else {
             print_report(&report);
         }
-        Ok(if report.missing.is_empty() { Outcome::Done } else { Outcome::Partly })
+        Ok(if report.missing.is_empty() {
+            Outcome::Done
+        } else {
+            Outcome::Partly
+        })
     }
 }
 
@@ -107,7 +114,14 @@ pub(crate) fn print_report(report: &Report) {
     ];
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
-    let heads = ["Dice", "HD mm", "HD95 mm", "ASSD mm", "NSD", "volume error ml"];
+    let heads = [
+        "Dice",
+        "HD mm",
+        "HD95 mm",
+        "ASSD mm",
+        "NSD",
+        "volume error ml",
+    ];
     table.set_header(["case", "label"].into_iter().chain(heads));
     let row = |case: String, label: &str, metrics: &CaseMetrics| {
         let mut row = vec![case, label.to_owned()];
@@ -121,7 +135,11 @@ pub(crate) fn print_report(report: &Report) {
     }
     for case in &report.missing {
         for (label, metrics) in &case.metrics {
-            table.add_row(row(format!("{} (missing)", name(&case.reference_file)), label, metrics));
+            table.add_row(row(
+                format!("{} (missing)", name(&case.reference_file)),
+                label,
+                metrics,
+            ));
         }
     }
     for (label, measures) in report.aggregates() {
@@ -151,5 +169,7 @@ fn number(value: Option<f64>, measure: Measure) -> String {
 }
 
 fn name(file: &str) -> String {
-    Path::new(file).file_name().map_or_else(|| file.to_owned(), |n| n.to_string_lossy().into_owned())
+    Path::new(file)
+        .file_name()
+        .map_or_else(|| file.to_owned(), |n| n.to_string_lossy().into_owned())
 }

@@ -15,12 +15,18 @@ pub(crate) struct Failure {
 impl Failure {
     /// The call was wrong: an option, a config, a device. Exit status 2.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self { message: one_line(&message.into()), usage: true }
+        Self {
+            message: one_line(&message.into()),
+            usage: true,
+        }
     }
 
     /// The work failed. Exit status 1.
     pub(crate) fn work(message: impl Into<String>) -> Self {
-        Self { message: one_line(&message.into()), usage: false }
+        Self {
+            message: one_line(&message.into()),
+            usage: false,
+        }
     }
 
     pub(crate) fn exit_code(&self) -> ExitCode {
@@ -89,3 +95,14 @@ impl From<liseg::metrics::Error> for Failure {
     }
 }
 
+impl From<liseg::phantom::Error> for Failure {
+    fn from(error: liseg::phantom::Error) -> Self {
+        Self::work(chain(&error))
+    }
+}
+
+impl From<liseg::report::Error> for Failure {
+    fn from(error: liseg::report::Error) -> Self {
+        Self::work(chain(&error))
+    }
+}

@@ -40,8 +40,12 @@ impl Info {
 fn describe(file: &Path, image: &Nifti<f32>) -> Value {
     let volume = &image.volume;
     let [z, y, x] = volume.shape();
-    let mut affine: Vec<Vec<f64>> =
-        volume.affine().rows().iter().map(|row| row.to_vec()).collect();
+    let mut affine: Vec<Vec<f64>> = volume
+        .affine()
+        .rows()
+        .iter()
+        .map(|row| row.to_vec())
+        .collect();
     affine.push(vec![0.0, 0.0, 0.0, 1.0]);
     let mut warnings: Vec<String> = image.warnings.iter().map(ToString::to_string).collect();
     let summary = summarize(volume.data());
@@ -78,11 +82,23 @@ fn print_text(d: &Value) {
         });
         text.collect::<Vec<_>>().join(" × ")
     };
-    println!("  voxels       {}   (x, y, z), {}", list(&d["shape"]), d["dtype"].as_str().unwrap_or("?"));
+    println!(
+        "  voxels       {}   (x, y, z), {}",
+        list(&d["shape"]),
+        d["dtype"].as_str().unwrap_or("?")
+    );
     println!("  spacing      {} mm", list(&d["spacing_mm"]));
-    println!("  orientation  {}", d["orientation"].as_str().unwrap_or("?"));
+    println!(
+        "  orientation  {}",
+        d["orientation"].as_str().unwrap_or("?")
+    );
     let number = |key: &str| d[key].as_f64().map_or("–".into(), |v| format!("{v:.4}"));
-    println!("  intensities  {} … {}, mean {}", number("min"), number("max"), number("mean"));
+    println!(
+        "  intensities  {} … {}, mean {}",
+        number("min"),
+        number("max"),
+        number("mean")
+    );
     for warning in d["warnings"].as_array().into_iter().flatten() {
         println!("  warning      {}", warning.as_str().unwrap_or_default());
     }

@@ -32,9 +32,6 @@ pub(crate) struct Wishes {
 }
 
 impl Wishes {
-    /// What `demo` asks of its plan: everything as it comes.
-    pub(crate) const NONE: Self = Self { spacing: None, patch: None };
-
     fn options(&self) -> PlanOptions {
         PlanOptions {
             spacing: self.spacing,
@@ -76,20 +73,25 @@ impl PlanVerb {
 pub(crate) fn make_plan(dataset: &Dataset, wishes: &Wishes, shared: &Shared) -> Result<Plan> {
     let spinner = progress::spinner(shared, "checking and measuring the images");
     let findings = dataset.check();
-    let fingerprint = report_findings(&findings, shared).and_then(|()| Ok(Fingerprint::of(dataset)?));
+    let fingerprint =
+        report_findings(&findings, shared).and_then(|()| Ok(Fingerprint::of(dataset)?));
     spinner.finish_and_clear();
     Ok(Plan::new(dataset, &fingerprint?, &wishes.options())?)
 }
 
 /// Lists what is wrong with a dataset; errors end the work.
 pub(crate) fn report_findings(findings: &[Finding], shared: &Shared) -> Result<()> {
-    let errors: Vec<&Finding> =
-        findings.iter().filter(|f| f.severity == Severity::Error).collect();
+    let errors: Vec<&Finding> = findings
+        .iter()
+        .filter(|f| f.severity == Severity::Error)
+        .collect();
     for finding in findings.iter().filter(|f| f.severity == Severity::Warning) {
         let line = format!("warning: {}: {}", finding.file.display(), finding.message);
         progress::note(shared, None, &line);
     }
-    let Some((first, others)) = errors.split_first() else { return Ok(()) };
+    let Some((first, others)) = errors.split_first() else {
+        return Ok(());
+    };
     for finding in others {
         eprintln!("liseg: {}", describe(finding));
     }
@@ -107,13 +109,26 @@ fn describe(finding: &Finding) -> String {
 }
 
 pub(crate) fn print_plan(plan: &Plan) {
-    let join = |v: &[usize]| v.iter().map(ToString::to_string).collect::<Vec<_>>().join(" × ");
+    let join = |v: &[usize]| {
+        v.iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(" × ")
+    };
     println!("dataset      {}", plan.dataset_name);
     println!("spacing      {} (z × y × x)", plan.spacing);
-    println!("patch        {} voxels, batch of {}", join(&plan.patch_size), plan.batch_size);
+    println!(
+        "patch        {} voxels, batch of {}",
+        join(&plan.patch_size),
+        plan.batch_size
+    );
     let strides: Vec<String> = plan.pool_op_kernel_sizes.iter().map(|s| join(s)).collect();
     println!("strides      {}", strides.join(",  "));
-    let labels: Vec<String> = plan.labels.iter().map(|(n, v)| format!("{n} = {v}")).collect();
+    let labels: Vec<String> = plan
+        .labels
+        .iter()
+        .map(|(n, v)| format!("{n} = {v}"))
+        .collect();
     println!("labels       {}", labels.join(", "));
 }
 

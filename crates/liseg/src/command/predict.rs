@@ -14,7 +14,12 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Predict {
     /// A run made by `liseg train`; its best weights are used, else its last.
-    #[arg(long, value_name = "RUN", required_unless_present = "weights", conflicts_with = "weights")]
+    #[arg(
+        long,
+        value_name = "RUN",
+        required_unless_present = "weights",
+        conflicts_with = "weights"
+    )]
     run: Option<PathBuf>,
     /// A checkpoint file of a run.
     #[arg(long, value_name = "FILE")]
@@ -82,12 +87,18 @@ impl Predict {
         let mut model = model.with_window(self.step, tta)?;
         model.postprocessing.keep_largest = self.keep_largest;
         model.postprocessing.fill_holes = self.fill_holes;
-        let options =
-            FolderOptions { resume: self.resume, probabilities: self.probabilities };
+        let options = FolderOptions {
+            resume: self.resume,
+            probabilities: self.probabilities,
+        };
         let outcome = predict_with_progress(&model, &images, &self.output, options, shared)?;
         report(&outcome, &self.output, shared);
         let complete = outcome.failed.is_empty() && !outcome.stopped;
-        Ok(if complete { Outcome::Done } else { Outcome::Partly })
+        Ok(if complete {
+            Outcome::Done
+        } else {
+            Outcome::Partly
+        })
     }
 }
 
@@ -112,7 +123,12 @@ pub(crate) fn predict_with_progress(
                 bar.set_length(total as u64);
                 bar.set_position(done as u64);
             }
-            PredictEvent::Finished { mask, foreground_ml, seconds, .. } => {
+            PredictEvent::Finished {
+                mask,
+                foreground_ml,
+                seconds,
+                ..
+            } => {
                 let name = file_name(mask);
                 let mut line = format!("{name}: {foreground_ml:.0} ml in {seconds:.1} s");
                 if foreground_ml == 0.0 {
@@ -122,7 +138,11 @@ pub(crate) fn predict_with_progress(
                 progress::note(shared, Some(&bar), &line);
             }
             PredictEvent::Skipped { image } => {
-                progress::note(shared, Some(&bar), &format!("{}: done before", file_name(image)));
+                progress::note(
+                    shared,
+                    Some(&bar),
+                    &format!("{}: done before", file_name(image)),
+                );
             }
             PredictEvent::Failed { image, error } => {
                 bar.suspend(|| eprintln!("liseg: {}: {}", file_name(image), chain(error)));
@@ -158,10 +178,15 @@ fn report(outcome: &FolderOutcome, output: &Path, shared: &Shared) {
         outcome.skipped.len(),
         outcome.empty.len(),
         outcome.failed.len(),
-        if outcome.stopped { "; stopped early, go on with --resume" } else { "" }
+        if outcome.stopped {
+            "; stopped early, go on with --resume"
+        } else {
+            ""
+        }
     );
 }
 
 fn file_name(path: &Path) -> String {
-    path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned())
+    path.file_name()
+        .map_or_else(String::new, |n| n.to_string_lossy().into_owned())
 }

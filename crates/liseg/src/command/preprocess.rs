@@ -33,11 +33,17 @@ impl Preprocess {
         let dataset = Dataset::open(&self.dataset)?;
         let plan = read_or_make(self.plans.as_deref(), &dataset, &self.wishes, shared)?;
         let bar = progress::bar(shared, 0, "preprocessing");
-        let report =
-            preprocess_dataset(&dataset, &plan, &self.out, self.jobs.into(), true, |event| {
+        let report = preprocess_dataset(
+            &dataset,
+            &plan,
+            &self.out,
+            self.jobs.into(),
+            true,
+            |event| {
                 bar.set_length(event.total as u64);
                 bar.set_position(event.done as u64);
-            });
+            },
+        );
         bar.finish_and_clear();
         let report = report?;
         for (case, error) in &report.failed {
@@ -66,6 +72,10 @@ impl Preprocess {
         if report.written.is_empty() && report.unchanged.is_empty() {
             return Err(Failure::work("no case could be preprocessed"));
         }
-        Ok(if report.failed.is_empty() { Outcome::Done } else { Outcome::Partly })
+        Ok(if report.failed.is_empty() {
+            Outcome::Done
+        } else {
+            Outcome::Partly
+        })
     }
 }

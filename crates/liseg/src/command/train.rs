@@ -34,7 +34,10 @@ impl Train {
             .map_err(|e| Failure::usage(super::failure::chain(&e)))?;
         apply_shared(&mut config, shared);
         let name = self.config.file_stem().unwrap_or("run".as_ref());
-        let folder = self.out.clone().unwrap_or_else(|| Path::new("runs").join(name));
+        let folder = self
+            .out
+            .clone()
+            .unwrap_or_else(|| Path::new("runs").join(name));
         let outcome = train_with_progress(&config, &folder, self.resume, shared)?;
         let iterations = config.iterations();
         if shared.json {
@@ -80,7 +83,10 @@ pub(crate) fn train_with_progress(
 ) -> Result<TrainOutcome> {
     interrupt::listen();
     let bar = progress::bar(shared, config.iterations(), config.strategy.name());
-    let options = TrainOptions { folder: folder.to_owned(), resume };
+    let options = TrainOptions {
+        folder: folder.to_owned(),
+        resume,
+    };
     let per_epoch = config.training.iterations_per_epoch;
     let mut hear = |event: TrainEvent<'_>| tell(&event, per_epoch, &bar, shared);
     let outcome = train(config, &options, &mut hear, &interrupt::asked);
@@ -90,7 +96,14 @@ pub(crate) fn train_with_progress(
 
 fn tell(event: &TrainEvent<'_>, per_epoch: u64, bar: &ProgressBar, shared: &Shared) {
     match event {
-        TrainEvent::Started { done, device, precision, parameters, cases, .. } => {
+        TrainEvent::Started {
+            done,
+            device,
+            precision,
+            parameters,
+            cases,
+            ..
+        } => {
             bar.set_position(*done);
             bar.reset_eta();
             let millions = *parameters as f64 / 1e6;

@@ -29,11 +29,16 @@ pub(crate) fn scan(index: u64) -> (Volume<f32>, Volume<u8>) {
     let radius = [5.0, 11.0, 10.0].map(|r: f64| r + rng.random_range(-1.5..1.5));
     let mask = Array3::from_shape_fn(SHAPE, |(z, y, x)| {
         let at = [z as f64, y as f64, x as f64];
-        let inside: f64 = (0..3).map(|a| ((at[a] - centre[a]) / radius[a]).powi(2)).sum();
+        let inside: f64 = (0..3)
+            .map(|a| ((at[a] - centre[a]) / radius[a]).powi(2))
+            .sum();
         u8::from(inside <= 1.0)
     });
     let image = mask.map(|&m| 100.0 + 80.0 * f32::from(m) + rng.random_range(-20.0f32..20.0));
-    (Volume::new(image, affine()).unwrap(), Volume::new(mask, affine()).unwrap())
+    (
+        Volume::new(image, affine()).unwrap(),
+        Volume::new(mask, affine()).unwrap(),
+    )
 }
 
 /// Writes an nnU-Net raw dataset: three labelled cases, two unlabelled ones, one to test on.
@@ -49,7 +54,9 @@ pub(crate) fn write_dataset(folder: &Path) -> PathBuf {
             3..5 => ("imagesUn", None),
             _ => ("imagesTs", Some("labelsTs")),
         };
-        let file = dataset.join(images).join(format!("case_{index}_0000.nii.gz"));
+        let file = dataset
+            .join(images)
+            .join(format!("case_{index}_0000.nii.gz"));
         write_image(&file, &image, None).unwrap();
         if let Some(labels) = labels {
             let file = dataset.join(labels).join(format!("case_{index}.nii.gz"));
@@ -85,7 +92,14 @@ pub(crate) fn write_config(folder: &Path, data: &Path, strategy: &str) -> PathBu
 pub(crate) fn preprocessed(folder: &Path) -> PathBuf {
     let dataset = write_dataset(folder);
     let data = folder.join("data");
-    let output = liseg(&["preprocess", path(&dataset), "--out", path(&data), "--patch", "16,32,32"]);
+    let output = liseg(&[
+        "preprocess",
+        path(&dataset),
+        "--out",
+        path(&data),
+        "--patch",
+        "16,32,32",
+    ]);
     assert!(output.status.success(), "{}", stderr(&output));
     data
 }
@@ -93,7 +107,9 @@ pub(crate) fn preprocessed(folder: &Path) -> PathBuf {
 /// The command, on one thread: results must not depend on how many there are elsewhere.
 pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_liseg"));
-    command.args(arguments).args(["--threads", "1", "--device", "cpu"]);
+    command
+        .args(arguments)
+        .args(["--threads", "1", "--device", "cpu"]);
     command
 }
 
@@ -107,7 +123,11 @@ pub(crate) fn stderr(output: &Output) -> String {
 
 pub(crate) fn stdout_json(output: &Output) -> serde_json::Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|e| {
-        panic!("{e}: {}{}", String::from_utf8_lossy(&output.stdout), stderr(output))
+        panic!(
+            "{e}: {}{}",
+            String::from_utf8_lossy(&output.stdout),
+            stderr(output)
+        )
     })
 }
 
