@@ -138,13 +138,18 @@ impl<'a> Painter<'a> {
             let lung = (place.cavity + 3.0).max(2.0 - place.above_diaphragm);
             if lung < softness {
                 coat.cover(lung, paint(Tissue::Lung), Organ::Lungs);
-                // Where two fields vanish at once runs a thread: a vessel.
+                // Where two fields vanish at once runs a thread: a vessel. Turned, so that the
+                // lattice of the fields does not show.
                 let [x, y, z] = place.bent;
-                let first = anatomy.lobules.value(place.bent);
-                let second = anatomy.lobules.value([z, x, y]);
+                let first = anatomy
+                    .lobules
+                    .value([x + 0.7 * y, y - 0.7 * z, z + 0.7 * x]);
+                let second = anatomy
+                    .lobules
+                    .value([z - 0.7 * y, x + 0.7 * z, y + 0.7 * x]);
                 let thread = 9.0 * (first * first + second * second).sqrt() - 1.2;
                 let branch = thread.max(lung + 3.0);
-                coat.cover(branch, 0.45 * paint(Tissue::HeartBlood), Organ::Lungs);
+                coat.cover(branch, 0.35 * paint(Tissue::HeartBlood), Organ::Lungs);
             }
             if anatomy.body.near_spine(p) {
                 let spine = anatomy.body.spine(p);
