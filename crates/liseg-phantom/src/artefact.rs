@@ -42,11 +42,11 @@ impl Shading {
     pub(crate) fn at(&self, p: Point) -> f32 {
         let mut exponent = 0.0;
         let mut from_centre = 0.0;
-        for axis in 0..3 {
-            let u = p[axis] / SHADING_SCALE_MM;
+        for (axis, position) in p.into_iter().enumerate() {
+            let u = position / SHADING_SCALE_MM;
             exponent += self.linear[axis] * u + self.square[axis] * (u * u - 0.3);
             if axis < 2 {
-                let d = (p[axis] - self.centre[axis]) / 65.0;
+                let d = (position - self.centre[axis]) / 65.0;
                 from_centre += d * d;
             }
         }
