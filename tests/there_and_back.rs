@@ -1,5 +1,7 @@
 //! A mask goes through file, orientation, crop and resampling and comes back to where it was.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use liseg_data::{Normalization, Plan, preprocess_image, preprocess_label};
 use liseg_metrics::{Settings, evaluate_case};
 use liseg_mri::nifti::{read_image, read_labels, write_image, write_labels};

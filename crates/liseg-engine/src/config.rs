@@ -225,7 +225,7 @@ impl RunConfig {
                 format!("{} is no rate", t.learning_rate),
             );
         }
-        if !(t.gradient_clip > 0.0) {
+        if t.gradient_clip.is_nan() || t.gradient_clip <= 0.0 {
             return refuse(
                 "training.gradient_clip",
                 format!("{} must be positive", t.gradient_clip),

@@ -190,10 +190,10 @@ impl<'a> Trainer<'a> {
         if self.progress.iteration >= total {
             return Ok(TrainOutcome::Finished);
         }
-        let mut loader = self.loader(total)?;
+        let loader = self.loader(total)?;
         let mut clock = Instant::now();
         let mut waiting = Instant::now();
-        while let Some(batch) = loader.next() {
+        for batch in loader {
             let batch = batch?;
             self.progress.waited += waiting.elapsed().as_secs_f64();
             let terms = self.step(&batch)?;
@@ -204,7 +204,7 @@ impl<'a> Trainer<'a> {
             });
             self.progress.seconds += clock.elapsed().as_secs_f64();
             clock = Instant::now();
-            if self.progress.iteration % per_epoch == 0 {
+            if self.progress.iteration.is_multiple_of(per_epoch) {
                 let record = self.end_epoch()?;
                 on_event(TrainEvent::Epoch(&record));
                 clock = Instant::now();
@@ -279,7 +279,7 @@ impl<'a> Trainer<'a> {
         let per_epoch = self.config.training.iterations_per_epoch;
         let epoch = self.progress.iteration / per_epoch - 1;
         let last = epoch + 1 == self.config.training.epochs;
-        let due = (epoch + 1) % self.config.validation.every == 0 || last;
+        let due = (epoch + 1).is_multiple_of(self.config.validation.every) || last;
         let validation = if due { self.validate()? } else { None };
         let mean = |sum: f64| sum / per_epoch as f64;
         let p = &self.progress;
