@@ -2,6 +2,12 @@
 //!
 //! The reference numbers lie beside the test data named by `LISEG_DATA`; without it these tests
 //! report that they were skipped.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking"
+)]
 
 use liseg_nn::tch::{Device, Kind, Tensor};
 use liseg_nn::{Precision, SegmentationNet, TensorMap, checkpoint};

@@ -1,4 +1,10 @@
 //! The command from a dataset to measured masks.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking"
+)]
 
 mod common;
 

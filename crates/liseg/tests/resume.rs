@@ -1,4 +1,10 @@
 //! A run that was interrupted and resumed is the run that never was.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking"
+)]
 
 mod common;
 

@@ -1,4 +1,10 @@
 //! Wrong input gets one line that names the file and says what to do.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking"
+)]
 
 mod common;
 
