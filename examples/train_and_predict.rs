@@ -23,7 +23,7 @@ fn main() -> Result<()> {
         .with_patients(5, 2, 1)
         .with_phases([Phase::Ged4])
         .with_resolution(Resolution::Small);
-    write_nnunet(&phantom, &at("dataset"))?;
+    write_nnunet(&phantom, at("dataset"))?;
     let dataset = Dataset::open(&at("dataset"))?;
 
     let options = PlanOptions {
