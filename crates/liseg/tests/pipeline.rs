@@ -90,7 +90,7 @@ fn from_a_dataset_to_measured_masks() {
     assert!(std::fs::read_to_string(&csv).unwrap().contains("case_5"));
     let written: serde_json::Value =
         serde_json::from_slice(&std::fs::read(&metrics).unwrap()).unwrap();
-    assert_eq!(written["foreground_mean"]["Dice"].as_f64().unwrap(), dice);
+    assert_eq!(written["foreground_mean"]["Dice"], serde_json::json!(dice));
 }
 
 #[test]

@@ -52,7 +52,7 @@ fn describe(file: &Path, image: &Nifti<f32>) -> Value {
     if let Some(s) = summary.filter(|s| s.non_finite > 0) {
         warnings.push(format!("{} voxels are NaN or infinite", s.non_finite));
     }
-    if summary.is_none_or(|s| s.minimum == s.maximum) {
+    if summary.is_none_or(|s| s.minimum >= s.maximum) {
         warnings.push("the image is constant".into());
     }
     let of = |f: fn(&liseg::mri::Summary) -> f64| summary.as_ref().map(f);
