@@ -25,6 +25,10 @@
 //! assert!(outcome.failed.is_empty());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+#![cfg_attr(
+    test,
+    allow(clippy::float_cmp, reason = "tests compare what was copied")
+)]
 
 mod batches;
 mod config;

@@ -31,6 +31,10 @@
 //! assert!((slope.f_double_value(&[0])? - 3.0).abs() < 0.1);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+#![cfg_attr(
+    test,
+    allow(clippy::float_cmp, reason = "tests compare what was copied")
+)]
 
 pub mod bridge;
 pub mod checkpoint;

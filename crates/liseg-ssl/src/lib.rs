@@ -36,6 +36,10 @@
 //! assert!(norms[0].is_finite() && context.log()?["supervised"].is_finite());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+#![cfg_attr(
+    test,
+    allow(clippy::float_cmp, reason = "tests compare what was copied")
+)]
 
 mod batch;
 mod context;

@@ -26,6 +26,10 @@
 //! assert_eq!(net.forward_scales(&images)?.len(), 5);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+#![cfg_attr(
+    test,
+    allow(clippy::float_cmp, reason = "tests compare what was copied")
+)]
 
 mod block;
 mod config;

@@ -28,6 +28,10 @@
 //! assert_eq!(canonical.reorient(volume.orientation()), volume);
 //! # Ok::<(), liseg_volume::Error>(())
 //! ```
+#![cfg_attr(
+    test,
+    allow(clippy::float_cmp, reason = "tests compare what was copied")
+)]
 
 mod affine;
 mod error;
