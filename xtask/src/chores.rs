@@ -32,8 +32,12 @@ fn test_steps(workspace: &Workspace, quick: bool, nextest: bool) -> Vec<Step> {
     let mut steps = vec![
         Step::new("format", "fmt --all --check"),
         Step::new("lints", "clippy --workspace --all-targets -- -D warnings"),
-        Step::new("tests", tests).counting_tests(),
-        Step::new("doc tests", "test --workspace --doc --no-fail-fast").counting_tests(),
+        one_thread(Step::new("tests", tests)).counting_tests(),
+        one_thread(Step::new(
+            "doc tests",
+            "test --workspace --doc --no-fail-fast",
+        ))
+        .counting_tests(),
     ];
     if quick {
         return steps;
@@ -55,6 +59,12 @@ fn test_steps(workspace: &Workspace, quick: bool, nextest: bool) -> Vec<Step> {
         Step::new(format!("example {name}"), &run)
     }));
     steps
+}
+
+/// Tests run side by side, one process for each core; torch's threads in each would wait for one
+/// another most of the time.
+fn one_thread(step: Step) -> Step {
+    step.with_variable("OMP_NUM_THREADS", "1")
 }
 
 pub(crate) fn demo(workspace: &Workspace, arguments: &[String]) -> Result {

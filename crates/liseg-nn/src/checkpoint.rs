@@ -11,14 +11,17 @@ use tch::{Device, Kind, Tensor};
 pub type TensorMap = BTreeMap<String, Tensor>;
 
 /// The number formats that checkpoints use, with their names in safetensors.
-const FORMATS: [(Kind, Dtype); 7] = [
+const FORMATS: [(Kind, Dtype); 10] = [
     (Kind::Float, Dtype::F32),
     (Kind::Double, Dtype::F64),
     (Kind::Half, Dtype::F16),
     (Kind::BFloat16, Dtype::BF16),
     (Kind::Int64, Dtype::I64),
     (Kind::Int, Dtype::I32),
+    (Kind::Int16, Dtype::I16),
+    (Kind::Int8, Dtype::I8),
     (Kind::Uint8, Dtype::U8),
+    (Kind::Bool, Dtype::BOOL),
 ];
 
 /// A tensor on its way into a file.
