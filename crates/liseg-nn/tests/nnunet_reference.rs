@@ -253,7 +253,7 @@ fn the_schedule_and_sgd_with_clipping_match() {
             let gradient = golden
                 .tensor(&case["inputs"][format!("g{i}")])
                 .get(step as i64);
-            loss = loss + (leaf * gradient).sum(Kind::Float);
+            loss += (leaf * gradient).sum(Kind::Float);
         }
         loss.backward();
         let found = clip_gradients(&parameters, 12.0).unwrap();
