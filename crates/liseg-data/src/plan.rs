@@ -2,17 +2,58 @@
 
 use crate::topology::{self, DOWNSAMPLINGS};
 use crate::{Error, Result, json};
+use liseg_mri::normalize::{robust_z_score, z_score};
 use liseg_volume::{Orientation, Spacing};
+use ndarray::ArrayViewMut3;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// How intensities are normalised.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Normalization {
-    /// Every image by its own mean and standard deviation over the whole cropped image.
+    /// `zscore`: every image by its own mean and standard deviation over the whole cropped image, as
+    /// nnU-Net.
+    #[default]
     ZScore,
+    /// `robust_zscore`: the same with everything above the image's 90th percentile counted as that
+    /// percentile, clipped to ±5 ([`robust_z_score`]). For phases on which fluid is very bright.
+    #[serde(rename = "robust_zscore")]
+    RobustZScore,
+}
+
+impl Normalization {
+    /// Its name in a plan.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ZScore => "zscore",
+            Self::RobustZScore => "robust_zscore",
+        }
+    }
+
+    /// Normalises an image `[z, y, x]` in place.
+    ///
+    /// # Errors
+    /// [`Error::Mri`] when voxels are NaN or infinite, or there are none.
+    pub fn apply(self, image: &mut ArrayViewMut3<'_, f32>) -> Result<()> {
+        match self {
+            Self::ZScore => z_score(image)?,
+            Self::RobustZScore => robust_z_score(image, 90.0, 5.0)?,
+        };
+        Ok(())
+    }
+}
+
+impl std::str::FromStr for Normalization {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        [Self::ZScore, Self::RobustZScore]
+            .into_iter()
+            .find(|scheme| scheme.name() == text)
+            .ok_or_else(|| "expected zscore or robust_zscore".to_owned())
+    }
 }
 
 /// The grid on which a network sees a data set: spacing, patch and poolings.
@@ -107,9 +148,7 @@ impl Plan {
         for millimetres in self.spacing.zyx() {
             hasher.update(&millimetres.to_le_bytes());
         }
-        match self.normalization_scheme {
-            Normalization::ZScore => hasher.update(b"zscore"),
-        };
+        hasher.update(self.normalization_scheme.name().as_bytes());
         for (name, value) in &self.labels {
             hasher.update(name.as_bytes());
             hasher.update(&[0, *value]);
@@ -198,12 +237,25 @@ mod tests {
     }
 
     #[test]
+    fn schemes_have_one_name_in_plans_and_on_the_command_line() {
+        for scheme in [Normalization::ZScore, Normalization::RobustZScore] {
+            let written = serde_json::to_string(&scheme).unwrap();
+            assert_eq!(written, format!("\"{}\"", scheme.name()));
+            assert_eq!(scheme.name().parse(), Ok(scheme));
+        }
+        assert!("minmax".parse::<Normalization>().is_err());
+    }
+
+    #[test]
     fn only_what_preprocessing_needs_is_hashed() {
         let plan = testing::plan();
         let mut other = plan.clone();
         other.patch_size = [16, 16, 16];
         other.batch_size = 7;
         assert_eq!(plan.preprocessing_hash(), other.preprocessing_hash());
+        other.normalization_scheme = Normalization::RobustZScore;
+        assert_ne!(plan.preprocessing_hash(), other.preprocessing_hash());
+        let mut other = plan.clone();
         other.spacing = Spacing::ISOTROPIC_1MM;
         assert_ne!(plan.preprocessing_hash(), other.preprocessing_hash());
     }

@@ -27,6 +27,8 @@ pub struct PlanOptions {
     pub patch_size: Option<[usize; 3]>,
     /// Batch size to use in place of the planned one.
     pub batch_size: Option<usize>,
+    /// How intensities are normalised.
+    pub normalization: Normalization,
 }
 
 impl Default for PlanOptions {
@@ -36,6 +38,7 @@ impl Default for PlanOptions {
             spacing: None,
             patch_size: None,
             batch_size: None,
+            normalization: Normalization::default(),
         }
     }
 }
@@ -96,7 +99,7 @@ impl Plan {
             patch_size,
             batch_size,
             pool_op_kernel_sizes: strides,
-            normalization_scheme: Normalization::ZScore,
+            normalization_scheme: options.normalization,
             labels: dataset.labels().clone(),
             original_median_spacing: Spacing::try_from(percentiles(
                 &spacings.iter().map(|s| s.zyx()).collect::<Vec<_>>(),

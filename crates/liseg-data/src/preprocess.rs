@@ -3,10 +3,9 @@
 //! The order is nnU-Net v2's: reorient, crop to non-zero, normalise, resample. Training and
 //! prediction share [`preprocess_image`], so that a network sees the same image in both.
 
-use crate::plan::{Normalization, Plan};
+use crate::plan::Plan;
 use crate::{Error, Result};
 use liseg_mri::crop::nonzero_region;
-use liseg_mri::normalize::z_score;
 use liseg_mri::resample::{
     Resampling, SeparateZ, resample_array, resample_labels_array, resampled_shape,
 };
@@ -142,9 +141,7 @@ pub fn preprocess_image(volume: &Volume<f32>, plan: &Plan) -> Result<Preprocesse
     }
     let mut image = canonical.crop(region)?.into_data();
     drop(canonical);
-    match plan.normalization_scheme {
-        Normalization::ZScore => z_score(&mut image.view_mut())?,
-    };
+    plan.normalization_scheme.apply(&mut image.view_mut())?;
     let image = resample_array(
         image.view(),
         restore.plan_shape,

@@ -2,7 +2,7 @@
 //!
 //! - [`RunConfig`]: everything a run can be told, in one TOML file.
 //! - [`train`]: the training loop. It knows nothing of the strategy but its trait.
-//! - [`RunFolder`]: what a run leaves on disk.
+//! - [`RunFolder`]: what a run leaves on disk; [`EventWriter`] adds what TensorBoard draws.
 //! - [`predict`]: sliding window, export to the file's grid, folders of files.
 //! - [`evaluate`]: predictions against references, missing ones counted.
 //!
@@ -38,10 +38,12 @@ mod network;
 pub mod predict;
 mod run;
 mod state;
+mod tensorboard;
 mod trainer;
 mod validation;
 
 pub use config::{LoaderSettings, NetworkConfig, RunConfig, TrainingConfig, ValidationConfig};
 pub use error::{Error, Result};
 pub use run::{CaseRoles, EpochRecord, RunFolder};
+pub use tensorboard::EventWriter;
 pub use trainer::{TrainEvent, TrainOptions, TrainOutcome, train};

@@ -1,5 +1,6 @@
 //! A run is a folder.
 
+use crate::tensorboard::EventWriter;
 use crate::{Error, Result, RunConfig};
 use liseg_nn::runtime::Runtime;
 use serde::{Deserialize, Serialize};
@@ -202,6 +203,34 @@ pub struct EpochRecord {
     pub peak_memory: Option<u64>,
     /// Mean Dice on the validation cases of every candidate, when the epoch validated.
     pub validation: Option<std::collections::BTreeMap<String, f64>>,
+}
+
+impl EpochRecord {
+    /// Writes the record as TensorBoard scalars at its iteration.
+    pub(crate) fn write_events(&self, steps: u64, events: &mut EventWriter) -> Result<()> {
+        let mut values = vec![
+            ("optimiser/learning_rate".to_owned(), self.learning_rate),
+            ("optimiser/gradient_norm".to_owned(), self.gradient_norm),
+            (
+                "time/seconds_per_step".to_owned(),
+                self.seconds / steps as f64,
+            ),
+            ("time/data_wait".to_owned(), self.data_wait),
+        ];
+        if let Some(bytes) = self.peak_memory {
+            values.push((
+                "memory/peak_gib".to_owned(),
+                bytes as f64 / (1u64 << 30) as f64,
+            ));
+        }
+        let validation = self.validation.iter().flatten();
+        values.extend(self.terms.iter().map(|(k, v)| (format!("terms/{k}"), *v)));
+        values.extend(validation.map(|(k, v)| (format!("validation/{k}"), *v)));
+        events.scalars(
+            self.iteration,
+            values.iter().map(|(tag, value)| (tag.as_str(), *value)),
+        )
+    }
 }
 
 /// Writes a file by way of a temporary one beside it.

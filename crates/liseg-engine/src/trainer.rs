@@ -4,6 +4,7 @@ use crate::network::{check_memory, describe, fresh_network, load_pretrained, net
 use crate::predict::{describe_model, save_predictors};
 use crate::run::{CaseRoles, EpochRecord, RunFolder};
 use crate::state::ProgressState;
+use crate::tensorboard::EventWriter;
 use crate::validation::{by_name, validate};
 use crate::{Error, Result, RunConfig, batches};
 use liseg_augment::Pipeline;
@@ -101,6 +102,7 @@ struct Trainer<'a> {
     shape: StuNetConfig,
     strategy: Box<dyn Strategy>,
     progress: ProgressState,
+    events: Option<EventWriter>,
 }
 
 impl<'a> Trainer<'a> {
@@ -149,6 +151,7 @@ impl<'a> Trainer<'a> {
             shape,
             strategy,
             progress: ProgressState::default(),
+            events: None,
         };
         trainer.restore()?;
         Ok(trainer)
@@ -190,6 +193,10 @@ impl<'a> Trainer<'a> {
         if self.progress.iteration >= total {
             return Ok(TrainOutcome::Finished);
         }
+        self.events = Some(EventWriter::create(
+            self.folder.path(),
+            self.progress.iteration,
+        )?);
         let loader = self.loader(total)?;
         let mut clock = Instant::now();
         let mut waiting = Instant::now();
@@ -304,6 +311,9 @@ impl<'a> Trainer<'a> {
         };
         // The record goes first: resuming drops a record without its checkpoint.
         self.folder.append_metrics(&record)?;
+        if let Some(events) = &mut self.events {
+            record.write_events(per_epoch, events)?;
+        }
         self.progress.begin_epoch();
         self.save()?;
         Ok(record)

@@ -62,6 +62,44 @@ pub fn z_score_masked(
     Ok(statistics)
 }
 
+/// A z-score that a little very bright matter does not move: mean and standard deviation are taken
+/// with everything above the `upper` percentile counted as that percentile, and the result is
+/// clipped to ±`limit` of these deviations.
+///
+/// On T2 a stomach full of water, bowel or the glare of a coil holds a few per cent of the voxels and
+/// most of the variance; after [`z_score`] the liver of that patient is as dark as muscle in
+/// others. 90 and 5 suit abdominal MRI: the parenchyma then keeps its place from patient to
+/// patient, and spleen and kidney stay below the clip.
+///
+/// Returns the statistics used. Where more than `upper` per cent of the voxels are equal, such as
+/// empty background, the statistics are those of [`z_score`]; a constant image becomes zero.
+///
+/// # Errors
+/// [`Error::Selection`] for an `upper` outside 0..=100, a `limit` that is not positive, or an image
+/// without voxels; [`Error::NotFinite`] when voxels are NaN or infinite. The image is then unchanged.
+pub fn robust_z_score(
+    data: &mut ArrayViewMut3<'_, f32>,
+    upper: f64,
+    limit: f32,
+) -> Result<Statistics> {
+    if !(0.0..=100.0).contains(&upper) || limit.is_nan() || limit <= 0.0 {
+        return Err(Error::Selection {
+            reason: format!(
+                "a percentile of {upper} with a limit of {limit} deviations; expected 0 to 100 and a \
+                 positive number"
+            ),
+        });
+    }
+    let [high] = percentiles(data.view(), [upper])?;
+    let mut found = statistics(data.mapv(|v| v.min(high)).view(), None)?;
+    if found.std < SMALLEST_DEVIATION {
+        found = statistics(data.view(), None)?;
+    }
+    scale(data, None, found);
+    data.par_mapv_inplace(|v| v.clamp(-limit, limit));
+    Ok(found)
+}
+
 /// Clips an image to two of its own percentiles and returns their values.
 ///
 /// `lower` and `upper` are percentages, 0 ≤ lower ≤ upper ≤ 100; between two ranks values are
@@ -233,6 +271,44 @@ mod tests {
         let mut data = Array3::from_elem((7, 9, 11), 0.1f32);
         let before = z_score(&mut data.view_mut()).unwrap();
         assert!(before.std.abs() < f64::EPSILON && data.iter().all(|&v| v == 0.0));
+    }
+
+    #[test]
+    fn a_tenth_of_glare_does_not_move_a_robust_z_score() {
+        let plain = Array3::from_shape_fn((4, 10, 10), |(z, y, x)| (20 * z + 5 * y + x) as f32);
+        let mut dim = plain.clone();
+        let mut bright = plain.clone();
+        for (i, v) in bright.iter_mut().enumerate() {
+            if i % 20 == 0 {
+                *v = 1e4;
+            }
+        }
+        let calm = robust_z_score(&mut dim.view_mut(), 90.0, 5.0).unwrap();
+        let glare = robust_z_score(&mut bright.view_mut(), 90.0, 5.0).unwrap();
+        assert!((calm.mean - glare.mean).abs() < 0.1 * calm.std);
+        assert!((calm.std / glare.std - 1.0).abs() < 0.1);
+        assert_eq!(bright[[0, 0, 0]], 5.0, "clipped");
+        // An ordinary z-score is moved by far.
+        let ordinary = statistics(
+            plain.mapv(|v| if v % 20.0 == 0.0 { 1e4 } else { v }).view(),
+            None,
+        );
+        assert!(ordinary.unwrap().std > 10.0 * calm.std);
+    }
+
+    #[test]
+    fn a_robust_z_score_survives_an_image_that_is_mostly_empty() {
+        let mut data = Array3::from_elem((4, 5, 5), 0.0f32);
+        data[[1, 2, 3]] = 7.0;
+        let found = robust_z_score(&mut data.view_mut(), 90.0, 5.0).unwrap();
+        assert!((found.mean - 0.07).abs() < 1e-6 && found.std > 0.1);
+        assert!(data.iter().all(|v| v.is_finite()));
+        let mut flat = Array3::from_elem((4, 5, 5), 3.0f32);
+        robust_z_score(&mut flat.view_mut(), 90.0, 5.0).unwrap();
+        assert!(flat.iter().all(|&v| v == 0.0));
+        for (upper, limit) in [(-1.0, 5.0), (101.0, 5.0), (90.0, 0.0), (90.0, f32::NAN)] {
+            assert!(robust_z_score(&mut flat.view_mut(), upper, limit).is_err());
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `liseg plan`.
 
 use super::{Failure, Outcome, Result, Shared, print_json, progress};
-use liseg::data::{Dataset, Finding, Fingerprint, Plan, PlanOptions, Severity};
+use liseg::data::{Dataset, Finding, Fingerprint, Normalization, Plan, PlanOptions, Severity};
 use liseg::volume::Spacing;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -29,6 +29,9 @@ pub(crate) struct Wishes {
     /// Patch in voxels along z, y and x, as in 32,96,96.
     #[arg(long, value_name = "Z,Y,X", value_parser = parse_zyx::<usize>)]
     patch: Option<[usize; 3]>,
+    /// How intensities are normalised: zscore, or robust_zscore where fluid is very bright (T2).
+    #[arg(long, value_name = "SCHEME", default_value = "zscore")]
+    normalization: Normalization,
 }
 
 impl Wishes {
@@ -36,6 +39,7 @@ impl Wishes {
         PlanOptions {
             spacing: self.spacing,
             patch_size: self.patch,
+            normalization: self.normalization,
             ..PlanOptions::default()
         }
     }
@@ -124,6 +128,7 @@ pub(crate) fn print_plan(plan: &Plan) {
     );
     let strides: Vec<String> = plan.pool_op_kernel_sizes.iter().map(|s| join(s)).collect();
     println!("strides      {}", strides.join(",  "));
+    println!("intensities  {}", plan.normalization_scheme.name());
     let labels: Vec<String> = plan
         .labels
         .iter()

@@ -19,7 +19,7 @@ pub(crate) struct Preprocess {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// A plan made by `liseg plan`; one is made from the dataset when absent.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["spacing", "patch"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["spacing", "patch", "normalization"])]
     plans: Option<PathBuf>,
     /// Cases in work at a time; each needs memory for a few copies of its volume.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
