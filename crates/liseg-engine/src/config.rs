@@ -62,8 +62,9 @@ pub struct NetworkConfig {
     pub size: Size,
     /// Channels of the six stages in place of the size's own, to try something small quickly.
     pub widths: Option<[i64; 6]>,
-    /// Weights to start from: a checkpoint of a run, or a safetensors file with STU-Net's parameter
-    /// names. Heads of another number of classes are drawn afresh.
+    /// Weights to start from: a checkpoint of a run, a published STU-Net checkpoint (`.model`, `.pth`),
+    /// or a safetensors file with STU-Net's parameter names. Heads of another number of classes are
+    /// drawn afresh.
     pub weights: Option<PathBuf>,
     /// Whether to draw the segmentation heads afresh even where `weights` has fitting ones. By
     /// default only strategies with several networks do: theirs must start different.

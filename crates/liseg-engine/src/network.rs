@@ -3,7 +3,7 @@
 use crate::{Error, Result, RunConfig};
 use liseg_data::Plan;
 use liseg_nn::tch::Device;
-use liseg_nn::{LoadReport, Precision, SegmentationNet, TensorMap, checkpoint};
+use liseg_nn::{LoadReport, Precision, SegmentationNet, TensorMap, Weights};
 use liseg_stunet::{StuNet, StuNetConfig};
 use liseg_volume::Seed;
 use std::path::Path;
@@ -42,8 +42,8 @@ pub(crate) fn load_pretrained(
 ) -> Result<LoadReport> {
     let heads = network.head_prefixes();
     let is_head = |name: &String| heads.iter().any(|h| name.starts_with(h.as_str()));
-    let (tensors, _) = checkpoint::read(path)?;
-    let tensors: TensorMap = tensors
+    let tensors: TensorMap = Weights::read(path)?
+        .tensors
         .into_iter()
         .map(|(name, tensor)| {
             // A run's own checkpoint holds `network.` in front; the first network is taken.

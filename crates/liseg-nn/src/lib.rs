@@ -6,6 +6,7 @@
 //! - [`loss`]: Dice + cross-entropy and deep supervision, as nnU-Net defines them.
 //! - [`Optimiser`]: SGD, Adam and AdamW whose state round-trips through [`TensorMap`].
 //! - [`checkpoint`]: safetensors files, written atomically.
+//! - [`Weights`]: pretrained weights from safetensors or PyTorch checkpoints, executing nothing.
 //! - [`DeviceChoice`], [`Precision`], [`runtime`]: where and how to compute.
 //!
 //! Library code uses tch's fallible `f_` operations throughout; a libtorch failure is an
@@ -49,6 +50,7 @@ mod parameters;
 mod precision;
 pub mod runtime;
 pub mod schedule;
+mod weights;
 
 pub use checkpoint::TensorMap;
 pub use device::DeviceChoice;
@@ -59,3 +61,4 @@ pub use optimiser::{Optimiser, OptimiserConfig};
 pub use parameters::{LoadReport, Parameters};
 pub use precision::Precision;
 pub use tch;
+pub use weights::{Format, Weights};

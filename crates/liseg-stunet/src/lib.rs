@@ -33,7 +33,10 @@
 
 mod block;
 mod config;
+mod identify;
 mod model;
+mod summary;
 
 pub use config::{Size, StuNetConfig};
 pub use model::StuNet;
+pub use summary::{StageSummary, Summary};

@@ -10,10 +10,9 @@
 )]
 
 use liseg_nn::tch::{Device, Kind, Tensor};
-use liseg_nn::{Precision, SegmentationNet, TensorMap, checkpoint};
+use liseg_nn::{Precision, SegmentationNet, Weights, checkpoint};
 use liseg_stunet::{Size, StuNet, StuNetConfig};
 use liseg_volume::Seed;
-use pytorch_reader::{DType, PytorchReader};
 use std::path::PathBuf;
 
 fn reference() -> Option<(PathBuf, serde_json::Value)> {
@@ -81,7 +80,8 @@ fn logits_and_gradients_match_the_reference() {
             net.parameters().count() as u64,
             from("parameters").as_u64().unwrap()
         );
-        let weights = read_checkpoint(&folder.join(case["checkpoint"].as_str().unwrap()));
+        let path = folder.join(case["checkpoint"].as_str().unwrap());
+        let weights = Weights::read(&path).unwrap().tensors;
         let report = net.parameters_mut().load("", &weights).unwrap();
         assert_eq!(
             report.matched.len() as u64,
@@ -144,32 +144,41 @@ fn close(found: &Tensor, expected: &Tensor, tolerance: f64, what: &str) {
     );
 }
 
-/// The published containers: nnU-Net v1 (`state_dict`), v2 (`network_weights`), plain; names with
-/// or without `module.` in front.
-fn read_checkpoint(path: &std::path::Path) -> TensorMap {
-    let mut map = TensorMap::new();
-    for (name, tensor) in PytorchReader::new(path).unwrap().into_tensors() {
-        let prefixes = ["state_dict.", "network_weights.", "module."];
-        let known = [
-            "conv_blocks_context.",
-            "conv_blocks_localization.",
-            "upsample_layers.",
-            "seg_outputs.",
-        ];
-        let mut key = name.as_str();
-        while let Some(rest) = prefixes.iter().find_map(|p| key.strip_prefix(p)) {
-            key = rest;
-        }
-        let kind = match tensor.dtype() {
-            DType::F32 => Kind::Float,
-            DType::F16 => Kind::Half,
-            _ => continue,
-        };
-        if known.iter().any(|k| key.starts_with(k)) {
-            let size: Vec<i64> = tensor.shape().iter().map(|&n| n as i64).collect();
-            let bytes = tensor.read().unwrap();
-            map.insert(key.to_owned(), Tensor::from_data_size(&bytes, &size, kind));
+#[test]
+fn damaged_and_hostile_checkpoints_are_refused_or_read_without_running_them() {
+    let Some((folder, manifest)) = reference() else {
+        return;
+    };
+    for entry in manifest["must_fail"].as_array().unwrap() {
+        let file = entry["file"].as_str().unwrap();
+        match Weights::read(&folder.join(file)) {
+            Err(error) => assert!(error.to_string().contains(file), "{error}"),
+            // Its tensors may be read; that nothing ran shows in what is not there.
+            Ok(weights) => {
+                assert!(file.contains("malicious"), "{file} was read");
+                assert!(weights.tensors.len() < 3, "{:?}", weights.tensors.keys());
+            }
         }
     }
-    map
+}
+
+#[test]
+fn every_container_is_read_and_its_network_known() {
+    let Some((folder, manifest)) = reference() else {
+        return;
+    };
+    for case in manifest["cases"].as_array().unwrap() {
+        let weights = Weights::read(&folder.join(case["checkpoint"].as_str().unwrap())).unwrap();
+        let found = StuNetConfig::of_weights(&weights.tensors).unwrap();
+        assert_eq!(serde_json::json!(found.widths), case["dims"]);
+        assert_eq!(serde_json::json!(found.depths), case["depth"]);
+        assert_eq!(serde_json::json!(found.classes), case["classes"]);
+        assert_eq!(serde_json::json!(found.input_channels), case["input_channels"]);
+        let container = match case["checkpoint_kind"].as_str().unwrap() {
+            "v1" => Some("state_dict"),
+            "v2" => Some("network_weights"),
+            _ => weights.container.as_deref(),
+        };
+        assert_eq!(weights.container.as_deref(), container);
+    }
 }

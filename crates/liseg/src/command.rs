@@ -11,6 +11,7 @@ mod predict;
 mod preprocess;
 mod progress;
 mod train;
+mod weights;
 
 pub(crate) use failure::{Failure, Result};
 
@@ -71,6 +72,8 @@ enum Verb {
     Predict(predict::Predict),
     /// Judge masks by references: Dice, Hausdorff distances and more, in millimetres.
     Evaluate(evaluate::Evaluate),
+    /// Look into files of pretrained weights, or convert them; nothing in them is executed.
+    Weights(weights::WeightsVerb),
 }
 
 /// How a verb ended when it did not fail as a whole.
@@ -94,6 +97,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
         Verb::Train(verb) => verb.run(shared),
         Verb::Predict(verb) => verb.run(shared),
         Verb::Evaluate(verb) => verb.run(shared),
+        Verb::Weights(verb) => verb.run(shared),
     }
 }
 

@@ -51,7 +51,7 @@ fn parse_spacing(text: &str) -> std::result::Result<Spacing, String> {
 }
 
 /// Three numbers with commas between them.
-fn parse_zyx<T: FromStr>(text: &str) -> std::result::Result<[T; 3], String> {
+pub(super) fn parse_zyx<T: FromStr>(text: &str) -> std::result::Result<[T; 3], String> {
     let numbers: Option<Vec<T>> = text.split(',').map(|n| n.trim().parse().ok()).collect();
     numbers
         .and_then(|n| n.try_into().ok())

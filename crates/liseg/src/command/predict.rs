@@ -48,9 +48,41 @@ pub(crate) struct Predict {
     /// Skip images whose mask is there already.
     #[arg(long)]
     resume: bool,
+    /// Only every N-th image, beginning with the I-th: run 1/4 to 4/4 on four machines.
+    #[arg(long, value_name = "I/N")]
+    part: Option<Part>,
     /// Number format of activations: auto, f32 or bf16.
     #[arg(long, value_enum, default_value_t = PrecisionChoice::Auto)]
     precision: PrecisionChoice,
+}
+
+/// One machine's share of a cohort.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Part {
+    /// From 1.
+    index: usize,
+    count: usize,
+}
+
+impl std::str::FromStr for Part {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let numbers = text.split_once('/');
+        let numbers = numbers.and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+        match numbers {
+            Some((index, count)) if 1 <= index && index <= count => Ok(Self { index, count }),
+            _ => Err("expected I/N with 1 ≤ I ≤ N, as in 2/4".to_owned()),
+        }
+    }
+}
+
+impl Part {
+    /// The images of this part; all parts together are all images, each once.
+    fn of(self, images: Vec<PathBuf>) -> Vec<PathBuf> {
+        let first = self.index - 1;
+        images.into_iter().skip(first).step_by(self.count).collect()
+    }
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -68,7 +100,10 @@ enum PrecisionChoice {
 
 impl Predict {
     pub(crate) fn run(&self, shared: &Shared) -> Result<Outcome> {
-        let images = image_files(&self.input)?;
+        let mut images = image_files(&self.input)?;
+        if let Some(part) = self.part {
+            images = part.of(images);
+        }
         let device = shared.device.unwrap_or_default().resolve()?;
         let precision = match self.precision {
             PrecisionChoice::Auto => Precision::Auto,
@@ -189,4 +224,25 @@ fn report(outcome: &FolderOutcome, output: &Path, shared: &Shared) {
 fn file_name(path: &Path) -> String {
     path.file_name()
         .map_or_else(String::new, |n| n.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_share_out_every_image_once() {
+        let images: Vec<PathBuf> = (0..10).map(|i| format!("{i}").into()).collect();
+        for count in 1..=12 {
+            let mut together: Vec<PathBuf> = (1..=count)
+                .flat_map(|index| Part { index, count }.of(images.clone()))
+                .collect();
+            together.sort();
+            assert_eq!(together, images, "{count} parts");
+        }
+        assert_eq!("2/4".parse(), Ok(Part { index: 2, count: 4 }));
+        for wrong in ["0/4", "5/4", "2", "a/b", "1/0", ""] {
+            assert!(wrong.parse::<Part>().is_err(), "{wrong}");
+        }
+    }
 }

@@ -1,0 +1,129 @@
+//! Pretrained weights: looking in, converting, starting a run from them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking"
+)]
+
+mod common;
+
+use common::{liseg, path, preprocessed, stderr, stdout_json, write_config};
+use liseg::nn::tch::Device;
+use liseg::nn::{SegmentationNet, TensorMap, Weights, checkpoint};
+use liseg::stunet::{StuNet, StuNetConfig};
+use liseg::volume::Seed;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Weights of a small STU-Net of 105 classes, as another framework would hand them over.
+fn write_pretrained(file: &Path) {
+    let config = StuNetConfig {
+        widths: [4, 4, 8, 8, 8, 8],
+        ..StuNetConfig::small(105)
+    };
+    let mut rng = Seed(9).stream("weights", 0, 0);
+    let net = StuNet::new(&config, Device::Cpu, &mut rng).unwrap();
+    let mut tensors = TensorMap::new();
+    net.parameters().save_into("", &mut tensors).unwrap();
+    checkpoint::write(file, &tensors, &BTreeMap::new()).unwrap();
+}
+
+#[test]
+fn inspect_and_convert_keep_every_number_and_overwrite_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pretrained.model");
+    write_pretrained(&file);
+    let found = stdout_json(&liseg(&["weights", "inspect", path(&file), "--json"]));
+    assert_eq!(found["format"], "safetensors");
+    assert_eq!(found["config"]["classes"], 105);
+    assert_eq!(found["tensors"]["seg_outputs.4.weight"]["shape"][0], 105);
+
+    let output = liseg(&["weights", "convert", path(&file)]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let copy = folder.path().join("pretrained.safetensors");
+    let (before, after) = (Weights::read(&file).unwrap(), Weights::read(&copy).unwrap());
+    assert_eq!(after.facts["source"], "pretrained.model");
+    assert_eq!(before.tensors.len(), after.tensors.len());
+    for (name, tensor) in &before.tensors {
+        assert!(tensor.equal(&after.tensors[name]), "{name}");
+    }
+
+    let again = liseg(&["weights", "convert", path(&file)]);
+    assert_eq!(again.status.code(), Some(2));
+    assert!(stderr(&again).contains("--force"), "{}", stderr(&again));
+}
+
+#[test]
+fn a_run_starts_from_weights_of_another_number_of_classes() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pretrained.model");
+    write_pretrained(&file);
+    let data = preprocessed(folder.path());
+    let config = write_config(folder.path(), &data, "supervised");
+    let run = folder.path().join("run");
+    let train = |weights: &Path| {
+        liseg(&[
+            "train",
+            path(&config),
+            "--out",
+            path(&run),
+            "--set",
+            &format!("network.weights={:?}", path(weights)),
+            "--set",
+            "training.learning_rate=1e-12",
+        ])
+    };
+    let output = train(&file);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let (trained, _) = checkpoint::read(&run.join("checkpoints/last.safetensors")).unwrap();
+    let before = Weights::read(&file).unwrap().tensors;
+    let name = "conv_blocks_context.1.0.conv1.weight";
+    let moved = (&trained[&format!("network.{name}")] - &before[name]).abs().max();
+    assert!(moved.double_value(&[]) < 1e-6, "the encoder was not taken over");
+    assert_eq!(trained["network.seg_outputs.4.weight"].size()[0], 2);
+
+    // Something else is refused before anything is written.
+    let other = folder.path().join("notes.pth");
+    std::fs::write(&other, "not weights").unwrap();
+    std::fs::remove_dir_all(&run).unwrap();
+    let output = train(&other);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("notes.pth"), "{}", stderr(&output));
+    assert!(!run.exists());
+}
+
+#[test]
+fn published_containers_convert() {
+    let Some(data) = std::env::var_os("LISEG_DATA") else {
+        eprintln!("skipped: LISEG_DATA is not set");
+        return;
+    };
+    let reference = Path::new(&data).join("../reference/golden/stunet");
+    let folder = tempfile::tempdir().unwrap();
+    for name in [
+        "tiny_isotropic_nnunet_v1.model",
+        "tiny_anisotropic_nnunet_v2.pth",
+        "tiny_depth2_two_channels_legacy.model",
+        "tiny_half_module_prefix.pth",
+    ] {
+        let out = folder.path().join(name).with_extension("safetensors");
+        let file = reference.join(name);
+        let output = liseg(&["weights", "convert", path(&file), path(&out)]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let found = stdout_json(&liseg(&["weights", "inspect", path(&out), "--json"]));
+        assert!(found["network"].as_str().unwrap().starts_with("STU-Net"), "{found}");
+    }
+    let broken = liseg(&["weights", "inspect", path(&reference.join("truncated.model"))]);
+    assert_eq!(broken.status.code(), Some(1));
+    assert!(stderr(&broken).contains("truncated.model"));
+}
+
+#[test]
+fn summary_counts_without_building() {
+    let found = stdout_json(&liseg(&["weights", "summary", "H", "--classes", "105", "--json"]));
+    assert_eq!(found["summary"]["parameters"], 1_457_326_221u64);
+    let wrong = liseg(&["weights", "summary", "S", "--patch", "100,128,128"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(stderr(&wrong).contains("[32, 32, 32]"), "{}", stderr(&wrong));
+}
