@@ -1,10 +1,10 @@
 //! Writing: whole files or none.
 
 use super::fields::Fields;
+use super::gzip::ParallelGzip;
 use super::{DataType, Header};
 use crate::atomic::write_atomically;
 use crate::{Error, Result};
-use flate2::{Compression, write::GzEncoder};
 use liseg_volume::Volume;
 use ndarray::ArrayView3;
 use std::io::Write;
@@ -88,7 +88,7 @@ fn write<T: Clone>(
             })
         };
         if compressed {
-            let mut encoder = GzEncoder::new(file, Compression::new(LEVEL));
+            let mut encoder = ParallelGzip::new(file, LEVEL)?;
             body(&mut encoder)?;
             encoder.finish().map(|_| ())
         } else {
