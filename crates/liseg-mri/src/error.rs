@@ -151,6 +151,22 @@ pub enum Error {
         /// The largest number of voxels that is tried.
         limit: usize,
     },
+    /// A grid to resample onto has no voxels or absurdly many.
+    #[error("a grid of {shape:?} voxels (z, y, x) is empty or has more than {limit} in all")]
+    Grid {
+        /// The shape asked for, (z, y, x).
+        shape: [usize; 3],
+        /// The largest number of voxels that is tried.
+        limit: usize,
+    },
+    /// A saved standard is no valid JSON of its kind.
+    #[error("{path}: this is no intensity standard: {reason}")]
+    Standard {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A grid is impossible.
     #[error(transparent)]
     Volume(#[from] liseg_volume::Error),

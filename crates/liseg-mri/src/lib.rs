@@ -3,7 +3,7 @@
 //!
 //! - [`nifti`]: files in and out, hardened against broken and hostile ones
 //! - [`resample`]: to another spacing, with nnU-Net's numbers
-//! - [`normalize`]: z-score, percentiles
+//! - [`normalize`]: z-score, percentiles, minimum and maximum, histogram matching, Nyúl's standard
 //! - [`crop`]: the box of non-zero voxels
 //! - [`summarize`]: range, mean and sum of an image
 //!
@@ -33,6 +33,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod atomic;
 pub mod crop;
 mod error;
 pub mod nifti;

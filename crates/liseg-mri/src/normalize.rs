@@ -4,7 +4,15 @@
 //! image is therefore normalised by its own statistics. Formulas follow nnU-Net 2.8.1; sums are
 //! taken in f64 and do not depend on the number of threads.
 
-use crate::summary::check_finite;
+mod histogram;
+mod nyul;
+mod scheme;
+
+pub use histogram::HistogramReference;
+pub use nyul::{Foreground, Nyul, NyulConfig, NyulFit};
+pub use scheme::{NormalizationTable, Step};
+
+use crate::summary::{check_finite, summarize};
 use crate::{Error, Result};
 use ndarray::{ArrayView3, ArrayViewMut3, Axis, Zip};
 use rayon::prelude::*;
@@ -98,6 +106,49 @@ pub fn robust_z_score(
     scale(data, None, found);
     data.par_mapv_inplace(|v| v.clamp(-limit, limit));
     Ok(found)
+}
+
+/// [`z_score`] with the statistics of the voxels that are not exactly zero; only these change.
+///
+/// For images whose background was set to zero, as after skull stripping or masking.
+///
+/// # Errors
+/// As [`z_score`]; [`Error::Selection`] when every voxel is zero.
+pub fn z_score_nonzero(data: &mut ArrayViewMut3<'_, f32>) -> Result<Statistics> {
+    let mask = data.mapv(|v| v.abs() > 0.0);
+    check_finite(data.view())?;
+    z_score_masked(data, mask.view())
+}
+
+/// Scales an image linearly so that its least voxel becomes `low` and its greatest `high`; returns
+/// the range before.
+///
+/// A constant image becomes `low` throughout.
+///
+/// # Errors
+/// [`Error::NotFinite`] when voxels are NaN or infinite, [`Error::Selection`] for an image without
+/// voxels or limits that are not finite and in ascending order. The image is then unchanged.
+pub fn min_max(data: &mut ArrayViewMut3<'_, f32>, [low, high]: [f32; 2]) -> Result<[f32; 2]> {
+    if !(low.is_finite() && high.is_finite() && low <= high) {
+        return Err(Error::Selection {
+            reason: format!("limits {low} and {high} are not finite and in ascending order"),
+        });
+    }
+    check_finite(data.view())?;
+    let summary = summarize(data.view()).ok_or_else(|| Error::Selection {
+        reason: "an image without voxels has no range".into(),
+    })?;
+    let (minimum, maximum) = (f64::from(summary.minimum), f64::from(summary.maximum));
+    let (from, to) = (f64::from(low), f64::from(high));
+    let factor = if maximum > minimum {
+        (to - from) / (maximum - minimum)
+    } else {
+        0.0
+    };
+    data.par_mapv_inplace(|v| {
+        ((f64::from(v) - minimum).mul_add(factor, from) as f32).clamp(low, high)
+    });
+    Ok([summary.minimum, summary.maximum])
 }
 
 /// Clips an image to two of its own percentiles and returns their values.
@@ -340,6 +391,63 @@ mod tests {
         let nothing = mask.mapv(|_| false);
         let error = z_score_masked(&mut data.view_mut(), nothing.view());
         assert!(matches!(error, Err(Error::Selection { .. })));
+    }
+
+    #[test]
+    fn zeros_neither_count_nor_change() {
+        let mut data = Array3::from_shape_vec((1, 1, 4), vec![0.0, 2.0, 4.0, -0.0]).unwrap();
+        let before = z_score_nonzero(&mut data.view_mut()).unwrap();
+        assert_eq!((before.mean, before.std), (3.0, 1.0));
+        assert_eq!(data.as_slice().unwrap(), [0.0, -1.0, 1.0, 0.0]);
+        let mut zeros = Array3::<f32>::zeros((2, 2, 2));
+        let error = z_score_nonzero(&mut zeros.view_mut());
+        assert!(matches!(error, Err(Error::Selection { .. })));
+    }
+
+    #[test]
+    fn min_max_reaches_both_limits_and_flat_images_the_lower() {
+        let mut data = ramp();
+        let before = min_max(&mut data.view_mut(), [-1.0, 1.0]).unwrap();
+        assert_eq!(before, [0.0, 59.0]);
+        assert_eq!((data[[0, 0, 0]], data[[2, 3, 4]]), (-1.0, 1.0));
+        let mut flat = Array3::from_elem((2, 3, 4), 7.0f32);
+        min_max(&mut flat.view_mut(), [0.5, 1.0]).unwrap();
+        assert!(flat.iter().all(|&v| v == 0.5));
+        assert!(min_max(&mut flat.view_mut(), [1.0, 0.0]).is_err());
+        flat[[0, 0, 0]] = f32::INFINITY;
+        let error = min_max(&mut flat.view_mut(), [0.0, 1.0]);
+        assert!(matches!(error, Err(Error::NotFinite { .. })));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn normalization_is_invariant_to_gain_and_offset(
+            values in proptest::collection::vec(-100i16..100, 24),
+            gain in 0.25f32..8.0,
+            offset in -50.0f32..50.0,
+        ) {
+            let image = Array3::from_shape_vec((2, 3, 4), values).unwrap().mapv(f32::from);
+            type Normalize = fn(&mut ArrayViewMut3<'_, f32>);
+            let methods: [Normalize; 2] = [
+                |data| {
+                    z_score(data).unwrap();
+                },
+                |data| {
+                    min_max(data, [0.0, 1.0]).unwrap();
+                },
+            ];
+            for normalize in methods {
+                let (mut plain, mut scaled) = (image.clone(), image.mapv(|v| gain * v + offset));
+                if image.iter().all(|v| v == image.first().unwrap()) {
+                    continue;
+                }
+                normalize(&mut plain.view_mut());
+                normalize(&mut scaled.view_mut());
+                for (a, b) in plain.iter().zip(&scaled) {
+                    proptest::prop_assert!((a - b).abs() < 1e-3, "{a} became {b}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The crate against numbers of nibabel and nnU-Net.
 //!
-//! The reference numbers are not part of the crate: they are looked for in the folder
+//! The NIfTI files lie in the repository's `tests/fixtures/nifti`. The other reference numbers are not part
+//! of it: they are looked for in the folder
 //! `../reference/golden` next to the one that `LISEG_DATA` names. Without that variable these tests
 //! say that they are skipped and return.
 

@@ -4,6 +4,7 @@
 mod data_type;
 mod fields;
 mod form;
+mod gzip;
 mod header;
 mod open;
 mod read;

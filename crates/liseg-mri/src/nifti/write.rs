@@ -1,12 +1,13 @@
 //! Writing: whole files or none.
 
 use super::fields::Fields;
+use super::gzip::ParallelGzip;
 use super::{DataType, Header};
+use crate::atomic::write_atomically;
 use crate::{Error, Result};
-use flate2::{Compression, write::GzEncoder};
 use liseg_volume::Volume;
 use ndarray::ArrayView3;
-use std::io::{self, BufWriter, Write};
+use std::io::Write;
 use std::path::Path;
 
 /// Voxels turned into bytes at once.
@@ -87,7 +88,7 @@ fn write<T: Clone>(
             })
         };
         if compressed {
-            let mut encoder = GzEncoder::new(file, Compression::new(LEVEL));
+            let mut encoder = ParallelGzip::new(file, LEVEL)?;
             body(&mut encoder)?;
             encoder.finish().map(|_| ())
         } else {
@@ -95,29 +96,4 @@ fn write<T: Clone>(
         }
     })
     .map_err(Error::io(path, "write the file"))
-}
-
-/// Writes into a temporary file of the same folder and renames it once it is complete and on disk.
-fn write_atomically(
-    path: &Path,
-    body: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".liseg-").suffix(".tmp");
-    // Temporary files are private by default; results get the user's usual permissions.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let file = builder.tempfile_in(folder)?;
-    let mut buffered = BufWriter::with_capacity(256 * 1024, file);
-    body(&mut buffered)?;
-    let file = buffered
-        .into_inner()
-        .map_err(io::IntoInnerError::into_error)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|e| e.error)?;
-    Ok(())
 }

@@ -13,8 +13,13 @@
 //! the same to 1e-13 and faster.
 
 mod labels;
+mod onto;
 mod operator;
 mod resize;
+mod smooth;
+
+pub use onto::{resample_image_onto, resample_labels_onto};
+pub use smooth::smooth_for;
 
 use crate::{Error, Result};
 use liseg_volume::{LabelMap, Spacing, Volume};

@@ -1,7 +1,8 @@
 //! Resizing along one axis: half-pixel centres, edge extension, no anti-aliasing.
 
 use super::Interpolation;
-use ndarray::{ArrayView2, ArrayViewMut2, Axis};
+use ndarray::{Array3, ArrayView2, ArrayView3, ArrayViewMut2, Axis, s};
+use rayon::prelude::*;
 
 /// Lines treated at once: their samples lie side by side, so that every step along the lines is one
 /// vector operation.
@@ -16,7 +17,7 @@ const POLE: f64 = -0.267_949_192_431_122_7;
 const GAIN: f64 = 6.0;
 
 /// Spline coefficients needed beyond either end of a line.
-const MARGIN: usize = 2;
+pub(super) const MARGIN: usize = 2;
 
 /// A linear operator that turns `old` samples of a line into `new` ones.
 #[derive(Debug, Clone)]
@@ -64,7 +65,7 @@ pub(super) fn linear(old: usize, new: usize) -> Vec<(usize, f64)> {
 }
 
 /// Cubic B-spline weights of the samples −1, 0, 1, 2 around a place the fraction `t` beyond 0.
-fn cubic_weights(t: f64) -> [f64; 4] {
+pub(super) fn cubic_weights(t: f64) -> [f64; 4] {
     let s = 1.0 - t;
     [
         s * s * s / 6.0,
@@ -193,6 +194,49 @@ fn prefilter(lines: &mut [Row]) {
         let next = lines[i + 1];
         for (c, n) in lines[i].iter_mut().zip(next) {
             *c = POLE * (n - *c);
+        }
+    }
+}
+
+/// Coefficients of the cubic B-spline through the voxels along all three axes, with [`MARGIN`] more on
+/// every side.
+pub(super) fn coefficients(data: ArrayView3<'_, f32>) -> Array3<f64> {
+    let (nz, ny, nx) = data.dim();
+    let mut result = Array3::zeros([nz, ny, nx].map(|n| n + 2 * MARGIN));
+    let inner = |n: usize| MARGIN as isize..(MARGIN + n) as isize;
+    result
+        .slice_mut(s![inner(nz), inner(ny), inner(nx)])
+        .zip_mut_with(&data, |c, &v| *c = v.into());
+    for axis in 0..3 {
+        // Planes that hold whole lines along `axis`, filtered side by side.
+        let outer = Axis(usize::from(axis == 0));
+        let planes = result.axis_iter_mut(outer).into_par_iter();
+        planes.for_each(|plane| {
+            // What is left of (z, y, x) without `outer`: the axis is the first, except for x.
+            prefilter_plane(if axis == 2 {
+                plane.reversed_axes()
+            } else {
+                plane
+            });
+        });
+    }
+    result
+}
+
+/// Filters along axis 0 of a plane that has its margins already.
+fn prefilter_plane(mut plane: ArrayViewMut2<'_, f64>) {
+    let mut lines = vec![[0.0; WIDTH]; plane.nrows()];
+    for mut block in plane.axis_chunks_iter_mut(Axis(1), WIDTH) {
+        for (line, row) in lines.iter_mut().zip(block.rows()) {
+            for (l, &v) in line.iter_mut().zip(row) {
+                *l = v;
+            }
+        }
+        prefilter(&mut lines);
+        for (line, row) in lines.iter().zip(block.rows_mut()) {
+            for (&l, v) in line.iter().zip(row) {
+                *v = l;
+            }
         }
     }
 }

@@ -17,3 +17,14 @@ pub(super) fn golden(group: &str) -> Option<PathBuf> {
 pub(super) fn json(path: &Path) -> serde_json::Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
+
+/// The corpus of NIfTI files, which is part of the repository; `None` after saying that the test is
+/// skipped where the crate was taken without it.
+pub(super) fn nifti_corpus() -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/nifti");
+    if !folder.is_dir() {
+        eprintln!("skipped: {} is missing", folder.display());
+        return None;
+    }
+    Some(folder)
+}
