@@ -16,8 +16,11 @@ use liseg_stunet::{StuNet, StuNetConfig};
 use liseg_volume::Seed;
 use std::path::PathBuf;
 
-/// Calls `check` with every reference case of a group and its tensors.
-fn golden(group: &str, check: &mut dyn FnMut(&serde_json::Value, &dyn Fn(&str) -> Option<Tensor>)) {
+/// What is done with a reference case: its description, and its tensors by name.
+type Check<'a> = dyn FnMut(&serde_json::Value, &dyn Fn(&str) -> Option<Tensor>) + 'a;
+
+/// Calls `check` with every reference case of a group.
+fn golden(group: &str, check: &mut Check<'_>) {
     let Some(data) = std::env::var_os("LISEG_DATA") else {
         eprintln!("skipped: LISEG_DATA is not set");
         return;
