@@ -50,7 +50,10 @@ pub(crate) fn load_pretrained(
             let bare = name.strip_prefix("network.").map(str::to_owned);
             (bare.unwrap_or(name), tensor)
         })
-        .filter(|(name, _)| !name.contains('/') && !name.starts_with("network_b."))
+        .filter(|(name, _)| {
+            let other = ["network_b.", "teacher."];
+            !name.contains('/') && !other.iter().any(|prefix| name.starts_with(prefix))
+        })
         .filter(|(name, _)| !(fresh_heads && is_head(name)))
         .collect();
     let report = network.parameters_mut().load_where("", &tensors, |report| {

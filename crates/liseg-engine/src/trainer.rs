@@ -257,7 +257,7 @@ impl<'a> Trainer<'a> {
             iterations: self.config.iterations(),
         };
         let micro = micro_batch(self.config, self.device, self.strategy.as_ref());
-        let mut context = StepContext::new(progress, micro);
+        let mut context = StepContext::new(progress, micro).with_seed(self.config.seed);
         self.strategy.step(&tensors, &mut context)?;
         let lr = learning_rate(self.config, self.progress.iteration);
         let norms = self
@@ -449,7 +449,7 @@ fn build_strategy(
     let mut make = |name: &str| -> liseg_nn::Result<Box<dyn SegmentationNet>> {
         let mut network = fresh_network(shape, config.seed, name, device)?;
         if let Some(path) = &config.network.weights {
-            let several = config.strategy.name() != "supervised";
+            let several = config.strategy.learners() > 1;
             let fresh_heads = config.network.fresh_heads.unwrap_or(several);
             if let Err(error) = load_pretrained(&mut network, path, fresh_heads) {
                 let message = error.to_string();

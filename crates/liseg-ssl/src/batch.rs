@@ -1,5 +1,6 @@
 //! What a strategy asks for and what it gets.
 
+use crate::Error;
 use liseg_nn::Result;
 use liseg_nn::tch::Tensor;
 
@@ -39,6 +40,22 @@ pub struct Batch {
     pub labelled: Option<Labelled>,
     /// Patches without labels.
     pub unlabelled: Option<Unlabelled>,
+}
+
+impl Batch {
+    /// Both parts, for a strategy that needs both.
+    ///
+    /// # Errors
+    /// [`Error::Batch`] when one is missing or empty.
+    pub fn both(&self, strategy: &'static str) -> crate::Result<(&Labelled, &Unlabelled)> {
+        let missing = |needed| Error::Batch { strategy, needed };
+        let labelled = self.labelled.as_ref().filter(|part| !part.is_empty());
+        let unlabelled = self.unlabelled.as_ref().filter(|part| !part.is_empty());
+        Ok((
+            labelled.ok_or(missing("labelled patches"))?,
+            unlabelled.ok_or(missing("unlabelled patches"))?,
+        ))
+    }
 }
 
 impl Labelled {

@@ -2,6 +2,8 @@
 
 use crate::Result;
 use liseg_nn::tch::{Kind, Tensor};
+use liseg_volume::Seed;
+use rand::rngs::ChaCha8Rng;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -19,6 +21,7 @@ pub struct Progress {
 pub struct StepContext {
     progress: Progress,
     micro_batch: usize,
+    seed: Seed,
     terms: BTreeMap<&'static str, Tensor>,
 }
 
@@ -28,8 +31,21 @@ impl StepContext {
         Self {
             progress,
             micro_batch: micro_batch.max(1),
+            seed: Seed(0),
             terms: BTreeMap::new(),
         }
+    }
+
+    /// The same step of a run with that seed; [`StepContext::new`] takes 0.
+    #[must_use]
+    pub fn with_seed(self, seed: Seed) -> Self {
+        Self { seed, ..self }
+    }
+
+    /// A random stream of this step, for one purpose and sample. It depends on the seed and the
+    /// iteration alone, so that a resumed run draws what an uninterrupted one would.
+    pub fn stream(&self, purpose: &str, sample: u64) -> ChaCha8Rng {
+        self.seed.stream(purpose, self.progress.iteration, sample)
     }
 
     /// How far the run has come.
@@ -73,6 +89,14 @@ impl StepContext {
         };
         self.terms.insert(name, sum);
         Ok(())
+    }
+
+    /// Adds a number that is known already.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn record_number(&mut self, name: &'static str, value: f64) -> Result<()> {
+        self.record(name, &Tensor::f_from_slice(&[value])?.f_squeeze()?, 1.0)
     }
 
     /// Everything recorded in this step, by name.

@@ -6,6 +6,8 @@
 //!
 //! - [`Supervised`]: labelled patches only; the control of every other strategy.
 //! - [`Cps`]: cross pseudo supervision (Chen et al., CVPR 2021).
+//! - [`Bcp`]: bidirectional copy-paste (Bai et al., CVPR 2023).
+//! - [`MeanTeacher`]: agreement with the average of the past (Tarvainen & Valpola, NeurIPS 2017).
 //!
 //! [`StrategyConfig`] turns a name and its settings into a boxed strategy.
 //!
@@ -42,19 +44,31 @@
 )]
 
 mod batch;
+mod bcp;
+mod boxes;
 mod context;
 mod cps;
 mod error;
 mod learner;
+mod mean_teacher;
+mod pseudo;
+mod region_dice;
 mod registry;
 mod strategy;
 mod supervised;
+mod teacher;
 
 pub use batch::{Batch, BatchRequest, Labelled, Unlabelled};
+pub use bcp::{Bcp, BcpConfig, region_loss};
+pub use boxes::{PasteBox, paste, relative_sides};
 pub use context::{Progress, StepContext};
 pub use cps::{Cps, CpsConfig, Prediction, Reduction, Scope};
 pub use error::{Error, Result};
 pub use learner::Learner;
+pub use mean_teacher::{MeanTeacher, MeanTeacherConfig, softmax_difference};
+pub use pseudo::{clean, confident_labels, hard_labels};
+pub use region_dice::{RegionDice, region_cross_entropy};
 pub use registry::{NetworkFactory, StrategyConfig};
 pub use strategy::{Candidate, Strategy};
 pub use supervised::{Supervised, SupervisedConfig};
+pub use teacher::{Decay, Teacher};

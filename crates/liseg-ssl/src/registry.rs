@@ -1,6 +1,7 @@
 //! From a name and its settings to a strategy.
 
-use crate::{Cps, CpsConfig, Result, Strategy, Supervised, SupervisedConfig};
+use crate::{Bcp, BcpConfig, Cps, CpsConfig, MeanTeacher, MeanTeacherConfig};
+use crate::{Result, Strategy, Supervised, SupervisedConfig};
 use liseg_nn::{OptimiserConfig, SegmentationNet};
 use serde::{Deserialize, Serialize};
 
@@ -11,12 +12,16 @@ pub type NetworkFactory<'a> = dyn FnMut(&str) -> liseg_nn::Result<Box<dyn Segmen
 /// Which strategy, with its settings. In a config file: `name = "cps"` and the fields of its
 /// settings beside it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "name", rename_all = "lowercase")]
+#[serde(tag = "name", rename_all = "kebab-case")]
 pub enum StrategyConfig {
     /// Labelled patches only.
     Supervised(SupervisedConfig),
     /// Cross pseudo supervision.
     Cps(CpsConfig),
+    /// Bidirectional copy-paste.
+    Bcp(BcpConfig),
+    /// A student and the average of its past.
+    MeanTeacher(MeanTeacherConfig),
 }
 
 impl Default for StrategyConfig {
@@ -27,13 +32,23 @@ impl Default for StrategyConfig {
 
 impl StrategyConfig {
     /// The names that configs may use.
-    pub const NAMES: [&'static str; 2] = ["supervised", "cps"];
+    pub const NAMES: [&'static str; 4] = ["supervised", "cps", "bcp", "mean-teacher"];
 
     /// The strategy's name.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Supervised(_) => "supervised",
             Self::Cps(_) => "cps",
+            Self::Bcp(_) => "bcp",
+            Self::MeanTeacher(_) => "mean-teacher",
+        }
+    }
+
+    /// Number of networks that are optimised. Those of one checkpoint need fresh heads to differ.
+    pub fn learners(&self) -> usize {
+        match self {
+            Self::Cps(_) => 2,
+            _ => 1,
         }
     }
 
@@ -55,6 +70,14 @@ impl StrategyConfig {
             Self::Cps(config) => {
                 let pair = [networks("network")?, networks("network_b")?];
                 Box::new(Cps::new(config.clone(), pair, optimiser)?)
+            }
+            Self::Bcp(config) => {
+                let pair = [networks("network")?, networks("teacher")?];
+                Box::new(Bcp::new(config.clone(), pair, optimiser)?)
+            }
+            Self::MeanTeacher(config) => {
+                let pair = [networks("network")?, networks("teacher")?];
+                Box::new(MeanTeacher::new(config.clone(), pair, optimiser)?)
             }
         })
     }

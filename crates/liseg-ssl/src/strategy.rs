@@ -1,6 +1,6 @@
 //! The trait.
 
-use crate::{Batch, BatchRequest, Learner, Result, StepContext};
+use crate::{Batch, BatchRequest, Learner, Result, StepContext, Teacher};
 use liseg_nn::{GradientNorm, SegmentationNet, TensorMap};
 
 /// Networks that are scored together in validation: the mean of their softmax maps.
@@ -9,6 +9,17 @@ pub struct Candidate<'a> {
     pub name: String,
     /// The networks.
     pub networks: Vec<&'a dyn SegmentationNet>,
+}
+
+impl<'a> Candidate<'a> {
+    /// Student and teacher, each alone; the student predicts.
+    pub fn student_and_teacher(student: &'a Learner, teacher: &'a Teacher) -> Vec<Self> {
+        let candidate = |(name, network): (&str, &'a dyn SegmentationNet)| Self {
+            name: name.to_owned(),
+            networks: vec![network],
+        };
+        vec![candidate(student.named()), candidate(teacher.named())]
+    }
 }
 
 /// A way of training: everything about a method that the trainer does not need to know.
@@ -34,6 +45,16 @@ pub trait Strategy: Send {
 
     /// The networks in training, to be moved or loaded.
     fn learners_mut(&mut self) -> &mut [Learner];
+
+    /// The averages that follow the learners.
+    fn teachers(&self) -> &[Teacher] {
+        &[]
+    }
+
+    /// The averages that follow the learners, to be moved or loaded.
+    fn teachers_mut(&mut self) -> &mut [Teacher] {
+        &mut []
+    }
 
     /// Called after every optimiser step, for averages that follow the learners.
     ///
@@ -80,7 +101,10 @@ pub trait Strategy: Send {
     fn save_into(&self, map: &mut TensorMap) -> Result<()> {
         self.learners()
             .iter()
-            .try_for_each(|learner| Ok(learner.save_into(map)?))
+            .try_for_each(|learner| learner.save_into(map))?;
+        self.teachers()
+            .iter()
+            .try_for_each(|teacher| teacher.save_into(map))
     }
 
     /// Restores what [`Strategy::save_into`] saved.
@@ -90,6 +114,9 @@ pub trait Strategy: Send {
     fn load(&mut self, map: &TensorMap) -> Result<()> {
         self.learners_mut()
             .iter_mut()
-            .try_for_each(|learner| Ok(learner.load(map)?))
+            .try_for_each(|learner| learner.load(map))?;
+        self.teachers_mut()
+            .iter_mut()
+            .try_for_each(|teacher| teacher.load(map))
     }
 }

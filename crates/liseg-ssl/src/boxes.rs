@@ -1,0 +1,143 @@
+//! Boxes that are cut out of one patch and pasted into another.
+
+use crate::Result;
+use liseg_nn::tch::{Device, Kind, Tensor};
+use rand::{Rng, RngExt};
+
+/// An axis-aligned box of voxels, (z, y, x).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PasteBox {
+    /// First voxel.
+    pub offset: [usize; 3],
+    /// Number of voxels.
+    pub size: [usize; 3],
+}
+
+impl PasteBox {
+    /// BCP's box: ⌊`share` · n⌋ voxels along every axis of `shape`, its offset uniform on
+    /// 0..n − size (the last fitting position is never drawn, as published); 0 where it fills the
+    /// axis.
+    pub fn of_share(shape: [usize; 3], share: f64, rng: &mut impl Rng) -> Self {
+        let size = shape.map(|n| ((share * n as f64).floor() as usize).min(n));
+        let mut offset = [0; 3];
+        for axis in 0..3 {
+            let room = shape[axis] - size[axis];
+            if room > 0 {
+                offset[axis] = rng.random_range(0..room);
+            }
+        }
+        Self { offset, size }
+    }
+
+    /// CutMix's box as MiDSS draws it, in 3-D: a share of the volume in U(0.02, 0.4), the ratios of
+    /// two sides to the first in U(0.3, 1/0.3), drawn again until it fits; position uniform.
+    pub fn random(shape: [usize; 3], rng: &mut impl Rng) -> Self {
+        let share = rng.random_range(0.02..0.4);
+        let relative = loop {
+            let mut ratio = || rng.random_range(0.3..1.0 / 0.3);
+            let sides = relative_sides(share, ratio(), ratio());
+            if sides.iter().all(|&s| s <= 1.0) {
+                break sides;
+            }
+        };
+        let mut offset = [0; 3];
+        let mut size = [0; 3];
+        for axis in 0..3 {
+            size[axis] = (relative[axis] * shape[axis] as f64).floor() as usize;
+            offset[axis] = rng.random_range(0..=shape[axis] - size[axis]);
+        }
+        Self { offset, size }
+    }
+
+    /// Number of voxels inside.
+    pub fn volume(&self) -> usize {
+        self.size.iter().product()
+    }
+
+    /// Its voxels on a grid of `shape`: bool `[z, y, x]`, true inside.
+    ///
+    /// # Errors
+    /// When the box reaches outside or libtorch fails.
+    pub fn mask(&self, shape: [usize; 3], device: Device) -> Result<Tensor> {
+        let mask = Tensor::f_zeros(shape.map(|n| n as i64), (Kind::Bool, device))?;
+        let mut inside = mask.shallow_clone();
+        for axis in 0..3 {
+            let (start, length) = (self.offset[axis] as i64, self.size[axis] as i64);
+            inside = inside.f_narrow(axis as i64, start, length)?;
+        }
+        let _ = inside.f_fill_(1.0)?;
+        Ok(mask)
+    }
+}
+
+/// Sides relative to the patch, (d, ρ_h d, ρ_w d), whose product is `share`.
+pub fn relative_sides(share: f64, ratio_h: f64, ratio_w: f64) -> [f64; 3] {
+    let depth = (share / (ratio_h * ratio_w)).cbrt();
+    [depth, ratio_h * depth, ratio_w * depth]
+}
+
+/// `inner` where `inside` is true and `outer` elsewhere; for images and labels alike.
+///
+/// # Errors
+/// When shapes do not fit or libtorch fails.
+pub fn paste(outer: &Tensor, inner: &Tensor, inside: &Tensor) -> Result<Tensor> {
+    Ok(inner.f_where_self(inside, outer)?)
+}
+
+/// The spatial axes of `[.., z, y, x]`.
+pub(crate) fn grid(tensor: &Tensor) -> [usize; 3] {
+    let size = tensor.size();
+    let axis = |back: usize| size.len().checked_sub(back).map_or(1, |i| size[i] as usize);
+    [axis(3), axis(2), axis(1)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use liseg_volume::Seed;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_published_offset_occurs_and_no_other() {
+        let drawn: BTreeSet<_> = (0..400)
+            .map(|i| PasteBox::of_share([7, 6, 5], 2.0 / 3.0, &mut Seed(1).stream("b", i, 0)))
+            .inspect(|b| assert_eq!(b.size, [4, 4, 3]))
+            .map(|b| b.offset)
+            .collect();
+        assert_eq!(drawn.len(), 3 * 2 * 2);
+        assert!(drawn.iter().all(|o| o[0] < 3 && o[1] < 2 && o[2] < 2));
+    }
+
+    #[test]
+    fn sides_match_the_published_rule() {
+        let sides = relative_sides(0.02, 2.5, 0.4);
+        assert!((sides[0] - 0.271_441_761_659_490_7).abs() < 1e-9);
+        assert!((sides[1] - 0.678_604_404_148_726_7).abs() < 1e-9);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn masks_hold_the_boxes_voxels(seed: u64, z in 1usize..9, y in 1usize..9, x in 1usize..9, share in 0.0f64..=1.0) {
+            let shape = [z, y, x];
+            let mut rng = Seed(seed).stream("box", 0, 0);
+            for paste_box in [PasteBox::of_share(shape, share, &mut rng), PasteBox::random(shape, &mut rng)] {
+                let mask = paste_box.mask(shape, Device::Cpu).unwrap();
+                prop_assert_eq!(mask.sum(Kind::Int64).int64_value(&[]), paste_box.volume() as i64);
+            }
+        }
+
+        #[test]
+        fn pasting_a_patch_into_itself_changes_nothing(seed: u64) {
+            let a = Tensor::arange(60, (Kind::Float, Device::Cpu)).view([1, 1, 3, 4, 5]);
+            let b = PasteBox::random([3, 4, 5], &mut Seed(seed).stream("box", 0, 0));
+            let mask = b.mask([3, 4, 5], Device::Cpu).unwrap();
+            prop_assert!(paste(&a, &a, &mask).unwrap().equal(&a));
+            let c = &a + 100.0;
+            let there = paste(&a, &c, &mask).unwrap();
+            let back = paste(&c, &a, &mask.logical_not()).unwrap();
+            prop_assert!(there.equal(&back));
+        }
+    }
+}
