@@ -125,7 +125,8 @@ fn damaged(path: &Path, reason: impl fmt::Display) -> Error {
 fn read_pytorch(path: &Path) -> Result<Weights> {
     let reader = PytorchReader::new(path)
         .map_err(|e| damaged(path, format!("not a complete PyTorch checkpoint ({e})")))?;
-    let stored: BTreeMap<String, pytorch_reader::Tensor> = reader.into_tensors().into_iter().collect();
+    let stored: BTreeMap<String, pytorch_reader::Tensor> =
+        reader.into_tensors().into_iter().collect();
     let container = CONTAINERS
         .into_iter()
         .find(|key| stored.keys().any(|name| name.starts_with(key)));
@@ -142,7 +143,8 @@ fn read_pytorch(path: &Path) -> Result<Weights> {
         let bare = bare_name(&name[container.map_or(0, str::len)..]).to_owned();
         let value = convert(&tensor).map_err(|e| damaged(path, format!("`{name}`: {e}")))?;
         if tensors.insert(bare, value).is_some() {
-            let reason = format!("`{name}` occurs with and without `module.`; expected one of the two");
+            let reason =
+                format!("`{name}` occurs with and without `module.`; expected one of the two");
             return Err(damaged(path, reason));
         }
     }
@@ -227,9 +229,14 @@ mod tests {
     #[test]
     fn what_is_no_checkpoint_is_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
-        for (i, bytes) in [&b""[..], b"hello, world", b"PK\x03\x04 but no zip", b"\x80\x02."]
-            .iter()
-            .enumerate()
+        for (i, bytes) in [
+            &b""[..],
+            b"hello, world",
+            b"PK\x03\x04 but no zip",
+            b"\x80\x02.",
+        ]
+        .iter()
+        .enumerate()
         {
             let path = folder.path().join(format!("file{i}.pth"));
             std::fs::write(&path, bytes).unwrap();

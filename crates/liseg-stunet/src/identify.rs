@@ -19,11 +19,15 @@ impl StuNetConfig {
                 return None;
             };
             widths[stage] = outputs;
-            depths[stage] = (0..).take_while(|&i| tensors.contains_key(&block(i))).count();
+            depths[stage] = (0..)
+                .take_while(|&i| tensors.contains_key(&block(i)))
+                .count();
         }
         let stem = size("conv_blocks_context.0.0.conv1.weight")?;
         let heads = (0..5).rev().map(|i| format!("seg_outputs.{i}.weight"));
-        let classes = heads.filter_map(|name| size(&name)?.first().copied()).next();
+        let classes = heads
+            .filter_map(|name| size(&name)?.first().copied())
+            .next();
         Some(Self {
             input_channels: *stem.get(1)?,
             classes: classes.unwrap_or(2),
@@ -36,10 +40,12 @@ impl StuNetConfig {
 
     /// The published size that has these widths and depths, if one has.
     pub fn published_size(&self) -> Option<Size> {
-        [Size::S, Size::B, Size::L, Size::H].into_iter().find(|&size| {
-            let published = Self::new(size, self.classes);
-            published.widths == self.widths && published.depths == self.depths
-        })
+        [Size::S, Size::B, Size::L, Size::H]
+            .into_iter()
+            .find(|&size| {
+                let published = Self::new(size, self.classes);
+                published.widths == self.widths && published.depths == self.depths
+            })
     }
 }
 

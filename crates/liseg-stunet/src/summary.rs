@@ -60,7 +60,9 @@ impl StuNetConfig {
         for stage in 0..6 {
             if stage > 0 {
                 let above = shapes[stage - 1];
-                shapes.push(std::array::from_fn(|a| above[a] / self.strides[stage - 1][a]));
+                shapes.push(std::array::from_fn(|a| {
+                    above[a] / self.strides[stage - 1][a]
+                }));
             }
             let mut cost = Cost::new(shapes[stage]);
             cost.blocks(inputs, self.widths[stage], self.depths[stage]);

@@ -173,7 +173,10 @@ fn every_container_is_read_and_its_network_known() {
         assert_eq!(serde_json::json!(found.widths), case["dims"]);
         assert_eq!(serde_json::json!(found.depths), case["depth"]);
         assert_eq!(serde_json::json!(found.classes), case["classes"]);
-        assert_eq!(serde_json::json!(found.input_channels), case["input_channels"]);
+        assert_eq!(
+            serde_json::json!(found.input_channels),
+            case["input_channels"]
+        );
         let container = match case["checkpoint_kind"].as_str().unwrap() {
             "v1" => Some("state_dict"),
             "v2" => Some("network_weights"),

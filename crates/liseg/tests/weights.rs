@@ -79,8 +79,13 @@ fn a_run_starts_from_weights_of_another_number_of_classes() {
     let (trained, _) = checkpoint::read(&run.join("checkpoints/last.safetensors")).unwrap();
     let before = Weights::read(&file).unwrap().tensors;
     let name = "conv_blocks_context.1.0.conv1.weight";
-    let moved = (&trained[&format!("network.{name}")] - &before[name]).abs().max();
-    assert!(moved.double_value(&[]) < 1e-6, "the encoder was not taken over");
+    let moved = (&trained[&format!("network.{name}")] - &before[name])
+        .abs()
+        .max();
+    assert!(
+        moved.double_value(&[]) < 1e-6,
+        "the encoder was not taken over"
+    );
     assert_eq!(trained["network.seg_outputs.4.weight"].size()[0], 2);
 
     // Something else is refused before anything is written.
@@ -112,18 +117,36 @@ fn published_containers_convert() {
         let output = liseg(&["weights", "convert", path(&file), path(&out)]);
         assert!(output.status.success(), "{}", stderr(&output));
         let found = stdout_json(&liseg(&["weights", "inspect", path(&out), "--json"]));
-        assert!(found["network"].as_str().unwrap().starts_with("STU-Net"), "{found}");
+        assert!(
+            found["network"].as_str().unwrap().starts_with("STU-Net"),
+            "{found}"
+        );
     }
-    let broken = liseg(&["weights", "inspect", path(&reference.join("truncated.model"))]);
+    let broken = liseg(&[
+        "weights",
+        "inspect",
+        path(&reference.join("truncated.model")),
+    ]);
     assert_eq!(broken.status.code(), Some(1));
     assert!(stderr(&broken).contains("truncated.model"));
 }
 
 #[test]
 fn summary_counts_without_building() {
-    let found = stdout_json(&liseg(&["weights", "summary", "H", "--classes", "105", "--json"]));
+    let found = stdout_json(&liseg(&[
+        "weights",
+        "summary",
+        "H",
+        "--classes",
+        "105",
+        "--json",
+    ]));
     assert_eq!(found["summary"]["parameters"], 1_457_326_221u64);
     let wrong = liseg(&["weights", "summary", "S", "--patch", "100,128,128"]);
     assert_eq!(wrong.status.code(), Some(2));
-    assert!(stderr(&wrong).contains("[32, 32, 32]"), "{}", stderr(&wrong));
+    assert!(
+        stderr(&wrong).contains("[32, 32, 32]"),
+        "{}",
+        stderr(&wrong)
+    );
 }

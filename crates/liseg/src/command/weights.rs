@@ -96,7 +96,10 @@ fn network_name(tensors: &TensorMap) -> Option<(String, StuNetConfig)> {
     let config = StuNetConfig::of_weights(tensors)?;
     let name = match config.published_size() {
         Some(size) => size.to_string(),
-        None => format!("STU-Net of widths {:?}, depths {:?}", config.widths, config.depths),
+        None => format!(
+            "STU-Net of widths {:?}, depths {:?}",
+            config.widths, config.depths
+        ),
     };
     Some((name, config))
 }
@@ -126,7 +129,12 @@ fn inspect(file: &Path, shared: &Shared) -> Result<Outcome> {
         let tensors: BTreeMap<_, _> = weights
             .tensors
             .iter()
-            .map(|(name, t)| (name, json!({"shape": t.size(), "dtype": format!("{:?}", t.kind())})))
+            .map(|(name, t)| {
+                (
+                    name,
+                    json!({"shape": t.size(), "dtype": format!("{:?}", t.kind())}),
+                )
+            })
             .collect();
         print_json(&json!({
             "file": file.display().to_string(),
@@ -159,7 +167,10 @@ fn inspect(file: &Path, shared: &Shared) -> Result<Outcome> {
         weights.tensors.len()
     );
     if !weights.skipped.is_empty() {
-        println!("  left out    {} tensors beside the weights", weights.skipped.len());
+        println!(
+            "  left out    {} tensors beside the weights",
+            weights.skipped.len()
+        );
     }
     for (name, fact) in weights.facts.iter().filter(|(_, fact)| fact.len() < 200) {
         println!("  {name:<11} {fact}");
@@ -185,16 +196,25 @@ fn convert(file: &Path, out: Option<&Path>, force: bool, shared: &Shared) -> Res
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     facts.insert("source".to_owned(), name.into_owned());
     facts.insert("source_format".to_owned(), weights.format.to_string());
-    facts.insert("converted_by".to_owned(), format!("liseg {}", env!("CARGO_PKG_VERSION")));
+    facts.insert(
+        "converted_by".to_owned(),
+        format!("liseg {}", env!("CARGO_PKG_VERSION")),
+    );
     if let Some((name, config)) = network_name(&weights.tensors) {
         facts.insert("network".to_owned(), name);
         facts.insert("config".to_owned(), json!(config).to_string());
     }
     checkpoint::write(&out, &weights.tensors, &facts)?;
     if shared.json {
-        print_json(&json!({"written": out.display().to_string(), "tensors": weights.tensors.len()}));
+        print_json(
+            &json!({"written": out.display().to_string(), "tensors": weights.tensors.len()}),
+        );
     } else {
-        println!("{} tensors written to {}", weights.tensors.len(), out.display());
+        println!(
+            "{} tensors written to {}",
+            weights.tensors.len(),
+            out.display()
+        );
     }
     Ok(Outcome::Done)
 }
