@@ -1,7 +1,8 @@
 //! Judging one label of one case.
 
+use crate::centre::centre_distance;
 use crate::confusion::{Counts, compare};
-use crate::{CaseMetrics, Convention, Empty, Error, Measure, Result, SurfaceDistances};
+use crate::{CaseMetrics, Convention, Empty, Error, MeanRule, Measure, Result, SurfaceDistances};
 use liseg_volume::{Geometry, LabelMap};
 use serde::{Deserialize, Serialize};
 
@@ -126,7 +127,7 @@ pub fn evaluate_case(
     }
     let is_label = |&found: &u8| found == label;
     let compared = compare(prediction.data(), reference.data(), is_label)?;
-    let counts = compared.0;
+    let (counts, region) = compared;
     if settings.empty == EmptyPolicy::Worst && counts.referenced() == 0 {
         return Err(Error::EmptyReference { label });
     }
@@ -138,7 +139,14 @@ pub fn evaluate_case(
         geometry.spacing(),
         settings.convention.rule(),
     );
-    Ok(tabulate(&counts, &distances, &geometry, settings))
+    let centres = centre_distance(
+        prediction.data(),
+        reference.data(),
+        is_label,
+        (&counts, region),
+        geometry.spacing(),
+    );
+    Ok(tabulate(&counts, &distances, &centres, &geometry, settings))
 }
 
 /// What a case scores that has no prediction: the worst value of every measure, whatever the
@@ -162,7 +170,15 @@ pub fn missing_case(reference: &LabelMap, label: u8, settings: &Settings) -> Res
     let mut metrics = CaseMetrics::new(&counts, &geometry);
     for measure in Measure::ALL {
         let (value, reason) = match measure {
-            Measure::VolumeErrorMl => (Some(volume_error_ml(&counts, &geometry)), "of volume 0"),
+            Measure::VolumeMl | Measure::ReferenceVolumeMl | Measure::VolumeErrorMl => {
+                let [predicted, referenced] = volumes_ml(&counts, &geometry);
+                let volume = match measure {
+                    Measure::VolumeMl => predicted,
+                    Measure::ReferenceVolumeMl => referenced,
+                    _ => volume_error_ml(&counts, &geometry),
+                };
+                (Some(volume), "of volume 0")
+            }
             Measure::RelativeVolumeError => (counts.relative_volume_error().ok(), "of volume 0"),
             _ => (measure.worst(&geometry), "the worst value"),
         };
@@ -175,11 +191,13 @@ pub fn missing_case(reference: &LabelMap, label: u8, settings: &Settings) -> Res
 fn tabulate(
     counts: &Counts,
     distances: &Result<SurfaceDistances>,
+    centres: &Result<f64>,
     geometry: &Geometry,
     settings: &Settings,
 ) -> CaseMetrics {
     let rule = settings.convention.rule();
     let mut metrics = CaseMetrics::new(counts, geometry);
+    let [volume, reference_volume] = volumes_ml(counts, geometry);
     for measure in Measure::ALL {
         // Distances exist or not for all measures alike, so their error is shown by its text.
         let on_surfaces = |take: &dyn Fn(&SurfaceDistances) -> Result<f64>| match distances {
@@ -192,11 +210,19 @@ fn tabulate(
             Measure::Iou => on_counts(counts.iou()),
             Measure::Precision => on_counts(counts.precision()),
             Measure::Recall => on_counts(counts.recall()),
+            Measure::CentreDistance => match centres {
+                Ok(distance) => Ok(*distance),
+                Err(error) => Err(error.to_string()),
+            },
+            Measure::VolumeMl => Ok(volume),
+            Measure::ReferenceVolumeMl => Ok(reference_volume),
             Measure::VolumeErrorMl => Ok(volume_error_ml(counts, geometry)),
             Measure::RelativeVolumeError => on_counts(counts.relative_volume_error()),
             Measure::Hd => on_surfaces(&|d| Ok(d.hausdorff())),
             Measure::Hd95 => on_surfaces(&|d| d.hausdorff_percentile(95.0, rule.percentile)),
             Measure::Assd => on_surfaces(&|d| Ok(d.average(rule.mean))),
+            Measure::Masd => on_surfaces(&|d| Ok(d.average(MeanRule::MeanOfMeans))),
+            Measure::Rmsd => on_surfaces(&|d| Ok(d.root_mean_square())),
             Measure::Nsd => on_surfaces(&|d| d.surface_dice(settings.nsd_tolerance_mm)),
         };
         let (value, reason) = match measured {
@@ -225,7 +251,7 @@ fn instead(
         }
         EmptyPolicy::Value(_) => (None, ""),
         EmptyPolicy::BothEmptyIsPerfect if empty == Some(Empty::Both) => {
-            (Some(measure.perfect()), "counted as perfect agreement")
+            (measure.perfect(), "counted as perfect agreement")
         }
         EmptyPolicy::BothEmptyIsPerfect => worst,
     };
@@ -236,6 +262,13 @@ fn instead(
     (value, Some(reason))
 }
 
+/// The volumes of prediction and reference in ml.
+fn volumes_ml(counts: &Counts, geometry: &Geometry) -> [f64; 2] {
+    let voxel_mm3 = geometry.spacing().voxel_volume_mm3();
+    [counts.predicted(), counts.referenced()].map(|voxels| voxels as f64 * voxel_mm3 / 1000.0)
+}
+
+/// The difference of both volumes in ml.
 fn volume_error_ml(counts: &Counts, geometry: &Geometry) -> f64 {
     let voxels = counts.predicted() as f64 - counts.referenced() as f64;
     voxels * geometry.spacing().voxel_volume_mm3() / 1000.0

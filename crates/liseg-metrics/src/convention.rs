@@ -42,13 +42,17 @@ pub enum Convention {
     /// SimpleITK's `HausdorffDistanceImageFilter`: every object voxel is a point.
     #[serde(rename = "simpleitk-filter")]
     SimpleItkFilter,
+    /// DeepMind's `surface-distance`, and MONAI with `use_subvoxels`: points at voxel corners, each
+    /// weighted by the area of the surface that passes it; HD95 by area, the larger of both
+    /// directions; the mean of both directed averages.
+    SurfaceDistance,
     /// A rule of one's own.
     Custom(SurfaceRule),
 }
 
 impl Convention {
     /// The conventions that have a name.
-    pub const NAMED: [(&'static str, Self); 8] = [
+    pub const NAMED: [(&'static str, Self); 9] = [
         ("monai", Self::Monai),
         ("metrics-reloaded", Self::MetricsReloaded),
         ("medpy", Self::MedPy),
@@ -57,6 +61,7 @@ impl Convention {
         ("simpleitk-contour", Self::SimpleItkContour),
         ("simpleitk-contour-face", Self::SimpleItkContourFace),
         ("simpleitk-filter", Self::SimpleItkFilter),
+        ("surface-distance", Self::SurfaceDistance),
     ];
 
     /// What the convention chooses.
@@ -92,6 +97,12 @@ impl Convention {
             Self::SimpleItkFilter => SurfaceRule {
                 points: Points::AllVoxels,
                 targets: Points::AllVoxels,
+                mean: MeanRule::MeanOfMeans,
+                ..monai
+            },
+            Self::SurfaceDistance => SurfaceRule {
+                points: Points::DualGrid,
+                targets: Points::DualGrid,
                 mean: MeanRule::MeanOfMeans,
                 ..monai
             },
@@ -152,7 +163,7 @@ impl Default for SurfaceRule {
     }
 }
 
-/// Which voxels of a mask stand for it.
+/// Which points of a mask stand for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Points {
@@ -160,6 +171,9 @@ pub enum Points {
     Boundary(Connectivity),
     /// Every object voxel.
     AllVoxels,
+    /// Voxel corners that the surface passes, each weighted by its area. What lies outside is
+    /// background whatever the rule says.
+    DualGrid,
 }
 
 /// How a percentile of distances is taken over both directions.

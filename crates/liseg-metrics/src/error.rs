@@ -85,8 +85,34 @@ pub enum Error {
         /// The value found.
         found: f64,
     },
+    /// A rule measures from the dual grid to voxels or the other way round.
+    #[error("`points` and `targets` must both be `dual-grid` or neither")]
+    MixedPoints,
+    /// The coverage of an interval is no share.
+    #[error("the level is {found}; expected a number between 0 and 1, such as 0.95")]
+    Level {
+        /// The value found.
+        found: f64,
+    },
+    /// Paired values that are not as many on both sides.
+    #[error("there are {first} values of the first method and {second} of the second; pair them")]
+    Pairs {
+        /// Values of the first method.
+        first: usize,
+        /// Values of the second method.
+        second: usize,
+    },
+    /// A value that is no finite number where a test needs one.
+    #[error("a value is NaN or infinite; leave its pair out or give it a number")]
+    NotFinite,
+    /// Fewer than two reports to compare, or reports without a case in common.
+    #[error("cannot compare: {reason}")]
+    Comparison {
+        /// What is wrong.
+        reason: String,
+    },
     /// A statistic of no values.
-    #[error("there are no values to take a percentile of")]
+    #[error("there are no values to take a statistic of")]
     NoValues,
     /// A number among the settings is negative or not finite.
     #[error("`{name}` is {found}; expected a finite number of millimetres, 0 or more")]

@@ -37,25 +37,43 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::float_cmp,
+        reason = "tests compare what is exact by construction"
+    )
+)]
+
 mod case;
+mod centre;
+mod comparison;
 mod confusion;
 mod convention;
+mod directed;
 mod error;
 mod measure;
 mod percentile;
 mod report;
+mod statistics;
 mod summary;
 mod surface;
+mod surfel;
 #[cfg(test)]
 mod testing;
 mod write;
 
 pub use case::{EmptyPolicy, Settings, evaluate_case, missing_case};
+pub use comparison::{Comparison, ComparisonSettings, MethodSummary, PairedDifference, Ranking};
 pub use confusion::Counts;
 pub use convention::{Convention, MeanRule, PercentileRule, Points, SurfaceRule};
 pub use error::{Empty, Error, Result};
 pub use measure::{CaseMetrics, Measure};
 pub use percentile::percentile;
 pub use report::{CaseResult, LabelMetrics, MissingCase, Report};
+pub use statistics::{
+    Alternative, Bootstrap, IntervalKind, Null, SignedRank, Zeros, average_ranks, bootstrap, holm,
+    interval_of, mean_ranks, signed_rank,
+};
 pub use summary::Summary;
 pub use surface::SurfaceDistances;

@@ -23,6 +23,12 @@ pub enum Measure {
     /// Average surface distance, mm.
     #[serde(rename = "ASSD")]
     Assd,
+    /// Mean of the two directed average surface distances, mm.
+    #[serde(rename = "MASD")]
+    Masd,
+    /// Root of the mean squared surface distance, mm.
+    #[serde(rename = "RMSD")]
+    Rmsd,
     /// Surface Dice at the tolerance of the settings, 0 to 1.
     #[serde(rename = "NSD")]
     Nsd,
@@ -32,6 +38,15 @@ pub enum Measure {
     /// TP / (TP + FN), 0 to 1.
     #[serde(rename = "recall")]
     Recall,
+    /// Between the centres of mass of prediction and reference, mm.
+    #[serde(rename = "centre_distance_mm")]
+    CentreDistance,
+    /// Volume of the prediction, ml.
+    #[serde(rename = "volume_ml")]
+    VolumeMl,
+    /// Volume of the reference, ml.
+    #[serde(rename = "reference_volume_ml")]
+    ReferenceVolumeMl,
     /// Volume of the prediction minus that of the reference, ml.
     #[serde(rename = "volume_error_ml")]
     VolumeErrorMl,
@@ -42,15 +57,20 @@ pub enum Measure {
 
 impl Measure {
     /// All measures, in the order of the columns.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 15] = [
         Self::Dice,
         Self::Iou,
         Self::Hd,
         Self::Hd95,
         Self::Assd,
+        Self::Masd,
+        Self::Rmsd,
         Self::Nsd,
         Self::Precision,
         Self::Recall,
+        Self::CentreDistance,
+        Self::VolumeMl,
+        Self::ReferenceVolumeMl,
         Self::VolumeErrorMl,
         Self::RelativeVolumeError,
     ];
@@ -63,9 +83,14 @@ impl Measure {
             Self::Hd => "HD",
             Self::Hd95 => "HD95",
             Self::Assd => "ASSD",
+            Self::Masd => "MASD",
+            Self::Rmsd => "RMSD",
             Self::Nsd => "NSD",
             Self::Precision => "precision",
             Self::Recall => "recall",
+            Self::CentreDistance => "centre_distance_mm",
+            Self::VolumeMl => "volume_ml",
+            Self::ReferenceVolumeMl => "reference_volume_ml",
             Self::VolumeErrorMl => "volume_error_ml",
             Self::RelativeVolumeError => "relative_volume_error",
         }
@@ -73,25 +98,43 @@ impl Measure {
 
     /// Whether the measure is a distance in millimetres.
     pub fn is_distance(self) -> bool {
-        matches!(self, Self::Hd | Self::Hd95 | Self::Assd)
+        matches!(
+            self,
+            Self::Hd | Self::Hd95 | Self::Assd | Self::Masd | Self::Rmsd | Self::CentreDistance
+        )
+    }
+
+    /// Whether the measure is a share of agreement, from 0 to 1.
+    pub fn is_share(self) -> bool {
+        matches!(
+            self,
+            Self::Dice | Self::Iou | Self::Nsd | Self::Precision | Self::Recall
+        )
     }
 
     /// The worst value there is on a grid: 0 for a share, the diagonal of the image for a
-    /// distance. A volume error knows no worst value.
+    /// distance. A volume and its error know no worst value.
     pub fn worst(self, geometry: &Geometry) -> Option<f64> {
-        match self {
-            Self::Dice | Self::Iou | Self::Nsd | Self::Precision | Self::Recall => Some(0.0),
-            Self::Hd | Self::Hd95 | Self::Assd => Some(geometry.diagonal_mm()),
-            Self::VolumeErrorMl | Self::RelativeVolumeError => None,
+        if self.is_share() {
+            Some(0.0)
+        } else {
+            self.is_distance().then(|| geometry.diagonal_mm())
         }
     }
 
-    /// The best value there is: 1 for a share, 0 for a distance or an error.
-    pub fn perfect(self) -> f64 {
+    /// The best value there is: 1 for a share, 0 for a distance or an error. A volume has none.
+    pub fn perfect(self) -> Option<f64> {
         match self {
-            Self::Dice | Self::Iou | Self::Nsd | Self::Precision | Self::Recall => 1.0,
-            _ => 0.0,
+            Self::VolumeMl | Self::ReferenceVolumeMl => None,
+            _ if self.is_share() => Some(1.0),
+            _ => Some(0.0),
         }
+    }
+
+    /// How bad a value is, 0 for a perfect one: 1 − share, the distance, or the size of the error.
+    /// `None` for a volume, which is neither good nor bad.
+    pub fn badness(self, value: f64) -> Option<f64> {
+        Some((value - self.perfect()?).abs())
     }
 }
 
@@ -122,6 +165,12 @@ pub struct CaseMetrics {
     /// Average surface distance as the convention combines both directions, mm.
     #[serde(rename = "ASSD")]
     pub assd: Option<f64>,
+    /// Mean of the two directed average surface distances, mm.
+    #[serde(rename = "MASD", default)]
+    pub masd: Option<f64>,
+    /// Root of the mean squared surface distance, mm.
+    #[serde(rename = "RMSD", default)]
+    pub rmsd: Option<f64>,
     /// Surface Dice at the tolerance of the settings, 0 to 1.
     #[serde(rename = "NSD")]
     pub nsd: Option<f64>,
@@ -129,6 +178,15 @@ pub struct CaseMetrics {
     pub precision: Option<f64>,
     /// TP / (TP + FN), 0 to 1.
     pub recall: Option<f64>,
+    /// Between the centres of mass of prediction and reference, mm.
+    #[serde(default)]
+    pub centre_distance_mm: Option<f64>,
+    /// Volume of the prediction, ml.
+    #[serde(default)]
+    pub volume_ml: Option<f64>,
+    /// Volume of the reference, ml.
+    #[serde(default)]
+    pub reference_volume_ml: Option<f64>,
     /// Volume of the prediction minus that of the reference, ml.
     pub volume_error_ml: Option<f64>,
     /// (|P| − |R|) / |R|.
@@ -179,9 +237,14 @@ impl CaseMetrics {
             Measure::Hd => self.hd,
             Measure::Hd95 => self.hd95,
             Measure::Assd => self.assd,
+            Measure::Masd => self.masd,
+            Measure::Rmsd => self.rmsd,
             Measure::Nsd => self.nsd,
             Measure::Precision => self.precision,
             Measure::Recall => self.recall,
+            Measure::CentreDistance => self.centre_distance_mm,
+            Measure::VolumeMl => self.volume_ml,
+            Measure::ReferenceVolumeMl => self.reference_volume_ml,
             Measure::VolumeErrorMl => self.volume_error_ml,
             Measure::RelativeVolumeError => self.relative_volume_error,
         }
@@ -194,9 +257,14 @@ impl CaseMetrics {
             Measure::Hd => &mut self.hd,
             Measure::Hd95 => &mut self.hd95,
             Measure::Assd => &mut self.assd,
+            Measure::Masd => &mut self.masd,
+            Measure::Rmsd => &mut self.rmsd,
             Measure::Nsd => &mut self.nsd,
             Measure::Precision => &mut self.precision,
             Measure::Recall => &mut self.recall,
+            Measure::CentreDistance => &mut self.centre_distance_mm,
+            Measure::VolumeMl => &mut self.volume_ml,
+            Measure::ReferenceVolumeMl => &mut self.reference_volume_ml,
             Measure::VolumeErrorMl => &mut self.volume_error_ml,
             Measure::RelativeVolumeError => &mut self.relative_volume_error,
         } = value;

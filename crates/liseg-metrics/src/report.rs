@@ -97,15 +97,7 @@ impl Report {
 
     /// How every measure is distributed over the cases, by label.
     pub fn aggregates(&self) -> BTreeMap<String, BTreeMap<Measure, Summary>> {
-        let rows = self.rows();
-        let summarise = |label: &str| {
-            let summary = |measure| Summary::of(measure, of_label(&rows, label));
-            Measure::ALL.into_iter().map(|m| (m, summary(m))).collect()
-        };
-        let labels = labels(&rows).into_iter();
-        labels
-            .map(|label| (label.to_owned(), summarise(label)))
-            .collect()
+        aggregates(&self.rows())
     }
 
     /// The report in the shape of nnU-Net's `summary.json`, with more beside it.
@@ -115,7 +107,7 @@ impl Report {
     /// - `mean` by label and `foreground_mean` (the plain mean over the labels but 0), of all
     ///   measures and counts
     /// - `aggregates`: [`Summary`] by label and measure
-    /// - `groups`: for every kind and name of group `n` and `mean`
+    /// - `groups`: for every kind and name of group `n`, `mean` and `aggregates`
     /// - `missing`: the cases without a prediction, and why
     /// - `settings`: how the cases were judged
     ///
@@ -242,6 +234,18 @@ fn labels<'a>(rows: &[Row<'a>]) -> Vec<&'a str> {
     labels
 }
 
+/// How every measure is distributed over the rows, by label.
+fn aggregates(rows: &[Row<'_>]) -> BTreeMap<String, BTreeMap<Measure, Summary>> {
+    let summarise = |label: &str| {
+        let summary = |measure| Summary::of(measure, of_label(rows, label));
+        Measure::ALL.into_iter().map(|m| (m, summary(m))).collect()
+    };
+    let labels = labels(rows).into_iter();
+    labels
+        .map(|label| (label.to_owned(), summarise(label)))
+        .collect()
+}
+
 /// The metrics of one label, each with whether its prediction is missing.
 fn of_label<'a>(
     rows: &'a [Row<'a>],
@@ -318,6 +322,7 @@ fn groups(rows: &[Row<'_>]) -> Map<String, Value> {
                 "n_missing": missing.count(),
                 "mean": means(&rows),
                 "foreground_mean": foreground_mean(&rows),
+                "aggregates": aggregates(&rows),
             });
             (name.to_owned(), group)
         });
@@ -384,6 +389,12 @@ mod tests {
         assert_eq!(summary["mean"]["1"]["n_ref"], 32.0);
         assert_eq!(summary["groups"]["phase"]["GED4"]["mean"]["1"]["Dice"], 0.5);
         assert_eq!(summary["groups"]["phase"]["GED4"]["n_missing"], 1);
+        let distribution = &summary["groups"]["phase"]["GED4"]["aggregates"]["1"]["Dice"];
+        assert_eq!(
+            (&distribution["n"], &distribution["median"]),
+            (&json!(2), &json!(0.5))
+        );
+        assert_eq!(distribution["mean_interval"], json!([0.0, 1.0]));
         assert_eq!(summary["metric_per_case"].as_array().unwrap().len(), 3);
         assert_eq!(summary["missing"][0]["reason"], "there is no such file");
         assert_eq!(summary["settings"]["convention"], "monai");

@@ -1,6 +1,7 @@
 //! One measure over many cases.
 
-use crate::{CaseMetrics, Empty, Measure, percentile};
+use crate::{CaseMetrics, Empty, IntervalKind, Measure, bootstrap, percentile};
+use liseg_volume::Seed;
 use serde::{Deserialize, Serialize};
 
 /// How one measure is distributed over cases.
@@ -19,6 +20,11 @@ pub struct Summary {
     pub n_empty: usize,
     /// Arithmetic mean; `None` without values.
     pub mean: Option<f64>,
+    /// Ends of the 95 % bootstrap interval of the mean: percentiles of 2000 samples of the cases,
+    /// drawn with a fixed seed; `None` below two values. It takes cases as independent;
+    /// [`Comparison`](crate::Comparison) goes by patient.
+    #[serde(default)]
+    pub mean_interval: Option<[f64; 2]>,
     /// Standard deviation of the sample (divided by n − 1); `None` below two values.
     pub sd: Option<f64>,
     /// Smallest value.
@@ -56,6 +62,7 @@ impl Summary {
             let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
             (squares / (values.len() - 1) as f64).sqrt()
         });
+        summary.mean_interval = mean_interval(&values);
         let mut at = |q| percentile(&mut values, q).ok();
         summary.minimum = at(0.0);
         summary.first_quartile = at(25.0);
@@ -64,6 +71,18 @@ impl Summary {
         summary.maximum = at(100.0);
         summary
     }
+}
+
+fn mean_interval(values: &[f64]) -> Option<[f64; 2]> {
+    const REPLICATES: usize = 2000;
+    if values.len() < 2 {
+        return None;
+    }
+    let mut rng = Seed(0).stream("summary", 0, 0);
+    let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
+    let kind = IntervalKind::Percentile;
+    let found = bootstrap(values, mean, REPLICATES, 0.95, kind, &mut rng).ok()?;
+    Some([found.low, found.high])
 }
 
 /// The arithmetic mean; `None` without values.
@@ -107,6 +126,8 @@ mod tests {
         assert_eq!(summary.mean, Some(0.5));
         assert_eq!(summary.median, Some(0.5));
         assert_eq!(summary.first_quartile, Some(0.375));
+        let [low, high] = summary.mean_interval.unwrap();
+        assert!((0.0..0.5).contains(&low) && (0.5..=1.0).contains(&high));
         // The sample's deviation: squares 0.25 + 0.25 over 3.
         assert!((summary.sd.unwrap() - (0.5f64 / 3.0).sqrt()).abs() < 1e-15);
         let none = Summary::of(Measure::Hd, cases.iter().map(|case| (case, false)));

@@ -1,7 +1,8 @@
 //! Distances between two surfaces, and the measures taken from them.
 
 use crate::confusion::{Counts, compare};
-use crate::{Error, MeanRule, PercentileRule, Points, Result, SurfaceRule, percentile};
+use crate::directed::Directed;
+use crate::{Error, MeanRule, PercentileRule, Points, Result, SurfaceRule, surfel};
 use liseg_morphology::{boundary, squared_distances_at};
 use liseg_volume::{Region, Spacing};
 use ndarray::{Array3, ArrayView3, s};
@@ -17,8 +18,8 @@ const TOLERANCE_SLACK_MM: f64 = 1e-5;
 /// Exists only when both surfaces have points, so that its measures are always defined.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SurfaceDistances {
-    prediction_to_reference: Vec<f64>,
-    reference_to_prediction: Vec<f64>,
+    prediction_to_reference: Directed,
+    reference_to_prediction: Directed,
 }
 
 impl SurfaceDistances {
@@ -28,7 +29,8 @@ impl SurfaceDistances {
     /// Both masks `[z, y, x]`; `spacing` in mm.
     /// # Errors
     /// [`Error::Shape`] when the shapes differ, [`Error::EmptyMask`] when a mask is empty,
-    /// [`Error::NoBoundary`] when one fills the image and what lies beyond it counts as object.
+    /// [`Error::NoBoundary`] when one fills the image and what lies beyond it counts as object,
+    /// [`Error::MixedPoints`] when the rule measures between the dual grid and voxels.
     ///
     /// # Examples
     /// ```
@@ -87,8 +89,8 @@ impl SurfaceDistances {
         let crop = |voxels: ArrayView3<'_, T>| voxels.slice(inside).map(&is_object);
 
         let (prediction, reference) = (crop(prediction), crop(reference));
-        let prediction = Surface::of(&prediction, rule, "prediction")?;
-        let reference = Surface::of(&reference, rule, "reference")?;
+        let prediction = Surface::of(&prediction, spacing, rule, "prediction")?;
+        let reference = Surface::of(&reference, spacing, rule, "reference")?;
         let (prediction_to_reference, reference_to_prediction) = rayon::join(
             || prediction.distances_to(&reference, spacing),
             || reference.distances_to(&prediction, spacing),
@@ -101,64 +103,58 @@ impl SurfaceDistances {
 
     /// From every surface point of the prediction to the surface of the reference, in mm.
     pub fn prediction_to_reference(&self) -> &[f64] {
-        &self.prediction_to_reference
+        &self.prediction_to_reference.distances
     }
 
     /// From every surface point of the reference to the surface of the prediction, in mm.
     pub fn reference_to_prediction(&self) -> &[f64] {
-        &self.reference_to_prediction
+        &self.reference_to_prediction.distances
     }
 
     /// Hausdorff distance, the largest distance of both directions, in mm.
     pub fn hausdorff(&self) -> f64 {
-        self.all().fold(0.0, f64::max)
+        let [a, b] = self.directions();
+        a.max().max(b.max())
     }
 
     /// The `q`-th percentile of the distances, in mm; at 100 the Hausdorff distance.
     ///
-    /// Percentiles are linear between order statistics ([`percentile`]).
+    /// Percentiles are linear between order statistics ([`percentile`](crate::percentile)). On the
+    /// dual grid they are weighted by area: the first distance within which `q` percent of it lie.
     ///
     /// # Errors
     /// [`Error::Percentile`] when `q` is outside 0 to 100.
     pub fn hausdorff_percentile(&self, q: f64, rule: PercentileRule) -> Result<f64> {
-        let directed = |distances: &[f64]| percentile(&mut distances.to_vec(), q);
-        let (to_reference, to_prediction) = (
-            self.prediction_to_reference.as_slice(),
-            self.reference_to_prediction.as_slice(),
-        );
+        let [a, b] = self.directions();
         Ok(match rule {
-            PercentileRule::MaxOfDirected => directed(to_reference)?.max(directed(to_prediction)?),
-            PercentileRule::MeanOfDirected => {
-                (directed(to_reference)? + directed(to_prediction)?) / 2.0
-            }
-            PercentileRule::Pooled => percentile(&mut self.all().collect::<Vec<_>>(), q)?,
+            PercentileRule::MaxOfDirected => a.percentile(q)?.max(b.percentile(q)?),
+            PercentileRule::MeanOfDirected => (a.percentile(q)? + b.percentile(q)?) / 2.0,
+            PercentileRule::Pooled => a.pooled(b).percentile(q)?,
         })
     }
 
     /// Average surface distance over both directions, in mm.
     ///
     /// Pooled (ASSD; Heimann et al. 2009): (Σ D_RP + Σ D_PR) / (|∂R| + |∂P|). Mean of means (MASD):
-    /// (mean D_RP + mean D_PR) / 2.
+    /// (mean D_RP + mean D_PR) / 2. On the dual grid each distance counts by its area.
     pub fn average(&self, rule: MeanRule) -> f64 {
+        let [a, b] = self.directions();
         match rule {
-            MeanRule::Pooled => self.all().sum::<f64>() / self.points(),
-            MeanRule::MeanOfMeans => {
-                let mean =
-                    |distances: &[f64]| distances.iter().sum::<f64>() / distances.len() as f64;
-                (mean(&self.prediction_to_reference) + mean(&self.reference_to_prediction)) / 2.0
-            }
+            MeanRule::Pooled => self.sum(|d| d) / self.weight(),
+            MeanRule::MeanOfMeans => (a.mean() + b.mean()) / 2.0,
         }
     }
 
     /// Root of the mean squared distance over the points of both surfaces, in mm.
     pub fn root_mean_square(&self) -> f64 {
-        (self.all().map(|d| d * d).sum::<f64>() / self.points()).sqrt()
+        (self.sum(|d| d * d) / self.weight()).sqrt()
     }
 
-    /// Surface Dice (NSD; Nikolov et al. 2021), from 0 to 1: the share of the points of both
-    /// surfaces that lie within `tolerance_mm`, itself included, of the other surface.
+    /// Surface Dice (NSD; Nikolov et al. 2021), from 0 to 1: the share of both surfaces that lies
+    /// within `tolerance_mm`, itself included, of the other surface.
     ///
-    /// Points are counted, as in MONAI and Metrics Reloaded, not weighted by area.
+    /// Points are counted, as in MONAI and Metrics Reloaded; on the dual grid they are weighted by
+    /// area.
     ///
     /// # Errors
     /// [`Error::Setting`] when the tolerance is negative or not finite.
@@ -170,53 +166,92 @@ impl SurfaceDistances {
             });
         }
         let limit = tolerance_mm + TOLERANCE_SLACK_MM;
-        let within = self.all().filter(|&distance| distance <= limit).count();
-        Ok(within as f64 / self.points())
+        let within = self.sum(|distance| f64::from(u8::from(distance <= limit)));
+        Ok(within / self.weight())
     }
 
-    fn all(&self) -> impl Iterator<Item = f64> {
-        let lists = [&self.reference_to_prediction, &self.prediction_to_reference];
-        lists.into_iter().flatten().copied()
+    fn directions(&self) -> [&Directed; 2] {
+        [&self.reference_to_prediction, &self.prediction_to_reference]
     }
 
-    fn points(&self) -> f64 {
-        (self.prediction_to_reference.len() + self.reference_to_prediction.len()) as f64
+    fn sum(&self, of: impl Fn(f64) -> f64) -> f64 {
+        self.directions()
+            .map(|directed| directed.sum(&of))
+            .iter()
+            .sum()
+    }
+
+    fn weight(&self) -> f64 {
+        self.directions().map(Directed::weight).iter().sum()
     }
 }
 
 /// The points of one mask: those to measure from and those to measure to.
 struct Surface<'a> {
     points: Cow<'a, Array3<bool>>,
+    /// The area that each point stands for, where points are weighted.
+    areas: Option<Vec<f64>>,
     /// `None`: the same points.
     targets: Option<Cow<'a, Array3<bool>>>,
 }
 
 impl<'a> Surface<'a> {
-    fn of(mask: &'a Array3<bool>, rule: SurfaceRule, name: &'static str) -> Result<Self> {
+    fn of(
+        mask: &'a Array3<bool>,
+        spacing: Spacing,
+        rule: SurfaceRule,
+        name: &'static str,
+    ) -> Result<Self> {
+        if (rule.points == Points::DualGrid) != (rule.targets == Points::DualGrid) {
+            return Err(Error::MixedPoints);
+        }
         let choose = |points| match points {
-            Points::AllVoxels => Cow::Borrowed(mask),
+            Points::AllVoxels => (Cow::Borrowed(mask), None),
             Points::Boundary(connectivity) => {
-                Cow::Owned(boundary(mask.view(), connectivity, rule.outside))
+                let boundary = boundary(mask.view(), connectivity, rule.outside);
+                (Cow::Owned(boundary), None)
+            }
+            Points::DualGrid => {
+                let (points, areas) = dual_grid(mask, spacing);
+                (Cow::Owned(points), Some(areas))
             }
         };
-        let points = choose(rule.points);
-        let targets = (rule.targets != rule.points).then(|| choose(rule.targets));
+        let (points, areas) = choose(rule.points);
+        let targets = (rule.targets != rule.points).then(|| choose(rule.targets).0);
         let has_points = |points: &Array3<bool>| points.iter().any(|&on| on);
         if has_points(&points) && targets.as_ref().is_none_or(|targets| has_points(targets)) {
-            Ok(Self { points, targets })
+            Ok(Self {
+                points,
+                areas,
+                targets,
+            })
         } else {
             Err(Error::NoBoundary { mask: name })
         }
     }
 
-    fn distances_to(&self, other: &Self, spacing: Spacing) -> Vec<f64> {
+    fn distances_to(&self, other: &Self, spacing: Spacing) -> Directed {
         let targets = other.targets.as_ref().unwrap_or(&other.points);
         let mut distances = squared_distances_at(targets.view(), self.points.view(), spacing);
         for distance in &mut distances {
             *distance = distance.sqrt();
         }
-        distances
+        Directed {
+            distances,
+            areas: self.areas.clone(),
+        }
     }
+}
+
+/// The corners that the surface passes, and the area of each by (y, x, z), the order in which
+/// [`squared_distances_at`] answers.
+fn dual_grid(mask: &Array3<bool>, spacing: Spacing) -> (Array3<bool>, Vec<f64>) {
+    let patterns = surfel::patterns(mask.view());
+    let table = surfel::areas(spacing);
+    let by_column = patterns.view().permuted_axes([1, 2, 0]);
+    let on_surface = by_column.iter().filter(|&&p| surfel::is_on_surface(p));
+    let areas = on_surface.map(|&p| table[usize::from(p)]).collect();
+    (patterns.mapv(surfel::is_on_surface), areas)
 }
 
 #[cfg(test)]
@@ -269,6 +304,9 @@ mod tests {
                     let on = match points {
                         Points::AllVoxels => mask.clone(),
                         Points::Boundary(c) => boundary(mask.view(), c, rule.outside),
+                        Points::DualGrid => {
+                            surfel::patterns(mask.view()).mapv(surfel::is_on_surface)
+                        }
                     };
                     on.indexed_iter().filter(|&(_, &v)| v).map(|((z, y, x), _)| [z, y, x]).collect()
                 };

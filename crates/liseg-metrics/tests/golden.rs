@@ -238,7 +238,13 @@ fn conventions_reproduce_their_libraries() {
         let mean = |d: &SurfaceDistances, rule: SurfaceRule| d.average(rule.mean);
         type Take = fn(&SurfaceDistances, SurfaceRule) -> f64;
         let nsd: Take = |d, _| d.surface_dice(2.0).unwrap();
-        let values: [(Convention, &Value, Take); 20] = [
+        let dual_grid = Convention::SurfaceDistance;
+        let deep_mind = &v["surface_distance"];
+        let values: [(Convention, &Value, Take); 24] = [
+            (dual_grid, &deep_mind["robust_hd_100"], hd),
+            (dual_grid, &deep_mind["robust_hd_95"], hd95),
+            (dual_grid, &deep_mind["surface_dice"]["2.0"], nsd),
+            (dual_grid, &v["monai"]["surface_dice_subvoxels"]["2.0"], nsd),
             (Convention::MedPy, &v["medpy"]["hd"], hd),
             (Convention::MedPy, &v["medpy"]["hd95"], hd95),
             (Convention::MedPy, &v["medpy"]["assd"], mean),
@@ -330,6 +336,35 @@ fn conventions_reproduce_their_libraries() {
     assert!(checked > 1000, "only {checked} values were compared");
 }
 
+/// The directed averages of surface-distance are weighted by area; ours is their mean.
+#[test]
+fn the_dual_grid_averages_by_area() {
+    let Some(golden) = golden() else { return };
+    let mut checked = 0;
+    for pair in pairs(&golden) {
+        let expected = &pair.values["surface_distance"];
+        let directed = ["average_ref_to_pred", "average_pred_to_ref"];
+        let directed = directed.map(|name| number(&expected[name]));
+        let rule = Convention::SurfaceDistance.rule();
+        if let (Ok(found), [Some(a), Some(b)]) = (pair.distances(rule), directed) {
+            let average = found.average(MeanRule::MeanOfMeans);
+            assert!(
+                (average - (a + b) / 2.0).abs() < 1e-9,
+                "{}: {average}",
+                pair.name
+            );
+            for (name, points) in [
+                ("n_surfels_pred", found.prediction_to_reference()),
+                ("n_surfels_ref", found.reference_to_prediction()),
+            ] {
+                assert_eq!(expected[name], points.len(), "{} {name}", pair.name);
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked > 50, "only {checked} pairs were compared");
+}
+
 #[test]
 fn cases_agree_with_the_measures() {
     let Some(golden) = golden() else { return };
@@ -350,6 +385,8 @@ fn cases_agree_with_the_measures() {
             (case.hd, &own["hd"]),
             (case.hd95, &own["hd95_max_directed"]),
             (case.assd, &own["assd_pooled"]),
+            (case.masd, &own["masd"]),
+            (case.rmsd, &own["rmsd_pooled"]),
             (case.nsd, &own["nsd"]["2.0"]),
         ] {
             check(found, expected, 1e-12, &pair.name);

@@ -121,7 +121,7 @@ fn mean(series: &Series<'_>, measure: Measure) -> Option<f64> {
 /// The best value as it is shown, so that ties are all bold; `None` where nothing is compared.
 fn best(measure: Measure, values: impl Iterator<Item = Option<f64>>) -> Option<String> {
     let values: Vec<f64> = values.flatten().collect();
-    let far = |value: &f64| (value - measure.perfect()).abs();
+    let far = |value: &f64| measure.badness(*value).unwrap_or(0.0);
     let best = values
         .iter()
         .copied()
