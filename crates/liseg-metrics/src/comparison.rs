@@ -5,11 +5,12 @@ mod align;
 use crate::statistics::{holm, mean_ranks, signed_rank};
 use crate::{
     Alternative, Bootstrap, IntervalKind, Measure, Null, Report, Result, SignedRank, Zeros,
-    bootstrap, percentile,
+    bootstrap, percentile, write,
 };
 use align::Aligned;
 use liseg_volume::Seed;
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// What is compared, and how finely.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -173,6 +174,17 @@ impl Comparison {
         }
         comparison.ranking = ranking(&aligned, settings);
         Ok(comparison)
+    }
+
+    /// Writes the comparison as JSON; the file appears whole or not at all.
+    ///
+    /// # Errors
+    /// [`Error::Write`](crate::Error::Write).
+    pub fn write_json(&self, path: &Path) -> Result<()> {
+        write::atomically(path, |file| {
+            serde_json::to_writer_pretty(&mut *file, self)?;
+            Ok(std::io::Write::write_all(file, b"\n")?)
+        })
     }
 
     fn add(&mut self, aligned: &Aligned, label: &str, measure: Measure) -> Result<()> {

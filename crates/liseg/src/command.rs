@@ -1,16 +1,21 @@
 //! One module for each verb, and what they share.
 
+mod compare;
 mod demo;
 mod doctor;
 mod evaluate;
 mod failure;
 mod info;
 mod interrupt;
+mod named;
+mod phantom;
 mod plan;
 mod predict;
 mod preprocess;
 mod progress;
+mod report;
 mod train;
+mod verify;
 mod weights;
 
 pub(crate) use failure::{Failure, Result};
@@ -62,6 +67,10 @@ enum Verb {
     Doctor(doctor::Doctor),
     /// Geometry, type and intensities of image files, with warnings.
     Info(info::Info),
+    /// Check every case of a dataset: all that is wrong at once, before long work starts.
+    Verify(verify::Verify),
+    /// Make a synthetic multi-phase abdominal MRI dataset with exact masks.
+    Phantom(phantom::Phantom),
     /// Choose spacing, patch and strides for a dataset.
     Plan(plan::PlanVerb),
     /// Bring a dataset's images to the plan's grid, ready for training.
@@ -72,6 +81,10 @@ enum Verb {
     Predict(predict::Predict),
     /// Judge masks by references: Dice, Hausdorff distances and more, in millimetres.
     Evaluate(evaluate::Evaluate),
+    /// Is one method better than another? Paired differences with intervals, tests and ranks.
+    Compare(compare::Compare),
+    /// One self-contained HTML page about runs and evaluations.
+    Report(report::ReportVerb),
     /// Look into files of pretrained weights, or convert them; nothing in them is executed.
     Weights(weights::WeightsVerb),
 }
@@ -92,11 +105,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
         Verb::Demo(verb) => verb.run(shared),
         Verb::Doctor(verb) => verb.run(shared),
         Verb::Info(verb) => verb.run(shared),
+        Verb::Verify(verb) => verb.run(shared),
+        Verb::Phantom(verb) => verb.run(shared),
         Verb::Plan(verb) => verb.run(shared),
         Verb::Preprocess(verb) => verb.run(shared),
         Verb::Train(verb) => verb.run(shared),
         Verb::Predict(verb) => verb.run(shared),
         Verb::Evaluate(verb) => verb.run(shared),
+        Verb::Compare(verb) => verb.run(shared),
+        Verb::Report(verb) => verb.run(shared),
         Verb::Weights(verb) => verb.run(shared),
     }
 }

@@ -1,0 +1,195 @@
+//! The verbs that look at data and at results: verify, phantom, compare, report.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod common;
+
+use common::{liseg, path, stderr, stdout_json};
+use liseg::metrics::{CaseMetrics, CaseResult, Report};
+use std::path::{Path, PathBuf};
+
+/// A metrics file with a Dice for each of some patients' T2WI and GED4 scans.
+fn metrics(folder: &Path, name: &str, dice: [f64; 6]) -> PathBuf {
+    let cases = dice.into_iter().enumerate().flat_map(|(patient, dice)| {
+        ["T2WI", "GED4"].map(|phase| CaseResult {
+            prediction_file: format!("{name}/p{patient}_{phase}.nii.gz"),
+            reference_file: format!("labels/p{patient}_{phase}.nii.gz"),
+            group: [
+                ("patient".to_owned(), format!("p{patient}")),
+                ("phase".to_owned(), phase.to_owned()),
+            ]
+            .into(),
+            metrics: [(
+                "1".to_owned(),
+                CaseMetrics {
+                    dice: Some(if phase == "T2WI" { dice } else { 0.9 }),
+                    ..CaseMetrics::default()
+                },
+            )]
+            .into(),
+        })
+    });
+    let report = Report {
+        cases: cases.collect(),
+        ..Report::default()
+    };
+    let file = folder.join(format!("{name}.json"));
+    report.write_json(&file).unwrap();
+    file
+}
+
+#[test]
+fn compare_pairs_patients_and_tells_groups_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = metrics(
+        folder.path(),
+        "supervised",
+        [0.5, 0.6, 0.55, 0.7, 0.4, 0.65],
+    );
+    let second = metrics(folder.path(), "cps", [0.6, 0.7, 0.75, 0.8, 0.6, 0.85]);
+    let out = folder.path().join("comparison.json");
+    let compare = |extra: &[&str]| {
+        let fixed = [
+            "compare",
+            path(&first),
+            path(&second),
+            "--measures",
+            "dice",
+            "--json",
+        ];
+        stdout_json(&liseg(&[&fixed[..], extra].concat()))
+    };
+    let all = compare(&["--out", path(&out)]);
+    let pair = &all["pairs"][0];
+    assert_eq!((&all["unit"], &pair["n"]), (&"patient".into(), &6.into()));
+    // The mean of T2WI's gain and GED4's none.
+    assert!((pair["mean"]["estimate"].as_f64().unwrap() - 0.075).abs() < 1e-9);
+    assert_eq!(pair["p_holm"], 0.03125);
+    assert_eq!(pair["second"], "cps");
+    let written: serde_json::Value = serde_json::from_slice(&std::fs::read(out).unwrap()).unwrap();
+    assert_eq!(written, all);
+
+    let t2 = compare(&["--only", "phase=T2WI"]);
+    assert!((t2["pairs"][0]["mean"]["estimate"].as_f64().unwrap() - 0.15).abs() < 1e-9);
+    let ged4 = compare(&["--only", "phase=GED4"]);
+    assert_eq!(ged4["pairs"][0]["test"]["p"], 1.0);
+
+    let table = liseg(&["compare", path(&first), path(&second), "--measures", "Dice"]);
+    let table = String::from_utf8(table.stdout).unwrap();
+    assert!(
+        table.contains("cps − supervised") && table.contains("6 patients"),
+        "{table}"
+    );
+
+    for (wrong, code, part) in [
+        (vec!["compare", path(&first), path(&first)], 2, "NAME=PATH"),
+        (vec!["compare", path(&first)], 2, "METRICS"),
+        (
+            vec!["compare", path(&first), path(&second), "--measures", "dize"],
+            2,
+            "expected one of",
+        ),
+        (
+            vec![
+                "compare",
+                path(&first),
+                path(&second),
+                "--only",
+                "phase=DWI",
+            ],
+            1,
+            "in common",
+        ),
+        (vec!["compare", path(&first), "no.json"], 1, "no.json"),
+    ] {
+        let output = liseg(&wrong);
+        assert_eq!(output.status.code(), Some(code), "{wrong:?}");
+        assert!(stderr(&output).contains(part), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_phantom_passes_verification_and_a_damaged_one_does_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = folder.path().join("phantom");
+    let make = [
+        "phantom",
+        "--patients",
+        "2",
+        "--labelled",
+        "1",
+        "--test",
+        "1",
+        "--json",
+    ];
+    let output = liseg(&[&make[..], &["--out", path(&dataset)]].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(stdout_json(&output)["labelled"], 1);
+
+    let verify = || liseg(&["verify", path(&dataset), "--json"]);
+    let clean = verify();
+    assert_eq!(clean.status.code(), Some(0), "{}", stderr(&clean));
+    assert_eq!(stdout_json(&clean)["errors"], 0);
+
+    // Two cases are damaged; both are told at once.
+    let files = |part: &str| {
+        let files = std::fs::read_dir(dataset.join(part)).unwrap();
+        let mut files: Vec<PathBuf> = files.map(|f| f.unwrap().path()).collect();
+        files.sort();
+        files
+    };
+    let (image, label) = (files("imagesUn").remove(0), files("labelsTr").remove(0));
+    let whole = std::fs::read(&image).unwrap();
+    std::fs::write(&image, &whole[..whole.len() / 2]).unwrap();
+    std::fs::write(&label, b"no gzip").unwrap();
+    let damaged = verify();
+    assert_eq!(damaged.status.code(), Some(1));
+    let told = stdout_json(&damaged);
+    assert_eq!(told["errors"], 2, "{told}");
+    let text = liseg(&["verify", path(&dataset)]);
+    let text = String::from_utf8(text.stdout).unwrap();
+    for file in [&image, &label] {
+        assert!(text.contains(path(file)), "{text}");
+    }
+}
+
+#[test]
+fn a_report_shows_what_it_is_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = metrics(folder.path(), "supervised", [0.5; 6]);
+    let run = folder.path().join("run");
+    std::fs::create_dir(&run).unwrap();
+    let out = folder.path().join("report");
+    let report = |source: &str| {
+        let evaluation = format!("few labels={}", path(&first));
+        liseg(&[
+            "report",
+            source,
+            &evaluation,
+            "--out",
+            path(&out),
+            "--title",
+            "Ten livers",
+        ])
+    };
+    let refused = report(path(&run));
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        stderr(&refused).contains("metrics.jsonl"),
+        "{}",
+        stderr(&refused)
+    );
+
+    let epoch = r#"{"epoch": 0, "terms": {"supervised": 0.5}}"#;
+    std::fs::write(run.join("metrics.jsonl"), epoch).unwrap();
+    let output = report(path(&run));
+    assert!(output.status.success(), "{}", stderr(&output));
+    let page = std::fs::read_to_string(out.join("report.html")).unwrap();
+    for part in ["Ten livers", "few labels", "run"] {
+        assert!(page.contains(part), "{part}");
+    }
+    assert!(out.join("cases.csv").is_file());
+}
