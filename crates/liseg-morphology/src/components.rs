@@ -212,6 +212,24 @@ impl Components {
         &self.regions
     }
 
+    /// The centroid of each component, (z, y, x) in voxels; that of label 1 comes first.
+    ///
+    /// A voxel's centre has whole coordinates, as in an affine.
+    pub fn centroids(&self) -> Vec<[f64; 3]> {
+        let mut sums = vec![[0.0; 3]; self.count()];
+        self.for_each_run(|[z, y], run, label| {
+            let n = run.len() as f64;
+            let middle = (run.start + run.end - 1) as f64 / 2.0;
+            let sum = &mut sums[label - 1];
+            for (sum, at) in sum.iter_mut().zip([z as f64, y as f64, middle]) {
+                *sum += n * at;
+            }
+        });
+        let sizes = self.sizes.iter().map(|&size| size as f64);
+        let centroids = sums.into_iter().zip(sizes);
+        centroids.map(|(sum, size)| sum.map(|s| s / size)).collect()
+    }
+
     /// The label of the largest component, or the labels of all that are tied for it; empty when
     /// there is no component.
     pub fn largest(&self, ties: Ties) -> Vec<usize> {
@@ -409,7 +427,33 @@ mod tests {
                     prop_assert_eq!(Some(*region), bounding_region(expected.view(), |&l| l == label));
                     let size = expected.iter().filter(|&&l| l == label).count();
                     prop_assert_eq!(components.sizes()[index], size);
+                    let mut sum = [0.0; 3];
+                    for ((z, y, x), _) in expected.indexed_iter().filter(|&(_, &l)| l == label) {
+                        sum = [sum[0] + z as f64, sum[1] + y as f64, sum[2] + x as f64];
+                    }
+                    for (a, b) in components.centroids()[index].iter().zip(sum) {
+                        prop_assert!((a - b / size as f64).abs() < 1e-9);
+                    }
                 }
+            }
+        }
+
+        #[test]
+        fn components_partition_the_mask_whatever_the_order_of_axes(mask in masks()) {
+            for connectivity in ALL {
+                let components = connected_components(mask.view(), connectivity);
+                let voxels = mask.iter().filter(|&&v| v).count();
+                prop_assert_eq!(components.sizes().iter().sum::<usize>(), voxels);
+                let labels = components.labels();
+                prop_assert!(labels.iter().zip(&mask).all(|(&l, &inside)| (l > 0) == inside));
+
+                // The same voxels belong together when the axes are exchanged.
+                let turned = mask.view().permuted_axes([2, 0, 1]);
+                let turned = connected_components(turned, connectivity).labels();
+                let turned = turned.permuted_axes([1, 2, 0]);
+                let pairs: std::collections::BTreeSet<_> =
+                    labels.iter().copied().zip(turned.iter().copied()).collect();
+                prop_assert_eq!(pairs.iter().filter(|p| p.0 > 0).count(), components.count());
             }
         }
 

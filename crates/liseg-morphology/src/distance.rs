@@ -345,6 +345,17 @@ mod tests {
         }
 
         #[test]
+        fn distances_scale_with_the_spacing(mask in masks(), factor in 1u8..9) {
+            let spacing = [2.5, 1.25, 0.75];
+            let of = |s: [f64; 3]| squared_distance_to(mask.view(), Spacing::try_from(s).unwrap());
+            let factor = f64::from(factor) / 2.0;
+            let (one, scaled) = (of(spacing), of(spacing.map(|s| s * factor)));
+            for (a, b) in one.iter().zip(&scaled) {
+                prop_assert!(close(a * factor * factor, *b), "{a} {b}");
+            }
+        }
+
+        #[test]
         fn answers_equal_the_whole_transform(mask in masks(), s in [0.2..9.0f64, 0.2..9.0, 0.2..9.0]) {
             let spacing = Spacing::try_from(s).unwrap();
             let queries = mask.map(|v| !v);
@@ -357,6 +368,14 @@ mod tests {
                 }
             }
             prop_assert_eq!(squared_distances_at(mask.view(), queries.view(), spacing), expected);
+        }
+
+        #[test]
+        fn the_complement_has_the_opposite_sign(mask in masks()) {
+            let spacing = Spacing::new(3.0, 1.5, 0.7).unwrap();
+            let signed = signed_distance(mask.view(), spacing);
+            let other = signed_distance(mask.map(|v| !v).view(), spacing);
+            prop_assert!(signed.iter().zip(&other).all(|(&a, &b)| a.total_cmp(&-b).is_eq()));
         }
 
         #[test]

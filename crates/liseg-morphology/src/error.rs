@@ -13,4 +13,13 @@ pub enum Error {
         /// The value found.
         found: f64,
     },
+    /// A volume has more voxels than can be numbered.
+    #[error(
+        "the volume has {found} voxels; expected fewer than {} to number them",
+        u32::MAX
+    )]
+    Voxels {
+        /// The number found.
+        found: usize,
+    },
 }

@@ -4,10 +4,10 @@
 //! do not depend on the number of threads.
 //!
 //! - distance: [`squared_distance_to`], [`squared_distance_where`], [`squared_distances_at`],
-//!   [`signed_distance`]
+//!   [`signed_distance`], [`nearest_target`]
 //! - components: [`connected_components`], [`keep_largest`], [`remove_small`], [`bounding_region`]
 //! - holes: [`fill_holes`], [`fill_holes_in_slices`]
-//! - shape: [`boundary`], [`erode`], [`dilate`]
+//! - shape: [`boundary`], [`erode`], [`dilate`], [`open`], [`close`]
 //! - the foreground of a label map, in place: [`keep_largest_foreground`],
 //!   [`remove_small_foreground`], [`fill_foreground_holes`]
 //!
@@ -42,6 +42,8 @@ mod erode;
 mod error;
 mod fill;
 mod foreground;
+mod nearest;
+mod opening;
 #[cfg(test)]
 mod testing;
 
@@ -57,3 +59,5 @@ pub use erode::{dilate, erode};
 pub use error::{Error, Result};
 pub use fill::{fill_holes, fill_holes_in_slices};
 pub use foreground::{fill_foreground_holes, keep_largest_foreground, remove_small_foreground};
+pub use nearest::{Nearest, nearest_target};
+pub use opening::{close, open};
