@@ -81,7 +81,7 @@ pub enum Error {
     },
     /// The file holds more than one volume.
     #[error(
-        "{path}: the file holds {volumes} volumes (dimensions {dims:?}); expected one 3-D volume: split it first, for example with `fslsplit`"
+        "{path}: the file holds {volumes} volumes (dimensions {dims:?}); expected one 3-D volume: choose one (`read_volume`), or split the file first"
     )]
     SeveralVolumes {
         /// The file.
@@ -90,6 +90,16 @@ pub enum Error {
         volumes: u64,
         /// The dimensions in file order.
         dims: Vec<u64>,
+    },
+    /// A volume was chosen that the file does not have.
+    #[error("{path}: there is no volume {index}; the file has {volumes}, counted from 0")]
+    NoSuchVolume {
+        /// The file.
+        path: PathBuf,
+        /// The one asked for, counted from 0.
+        index: u64,
+        /// How many there are.
+        volumes: u64,
     },
     /// A voxel of a label map is no whole number from 0 to 255.
     #[error(

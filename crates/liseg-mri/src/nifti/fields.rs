@@ -155,13 +155,16 @@ impl Fields {
         }
     }
 
-    /// The little-endian header of a single file with its voxels right behind it, and the four
-    /// bytes that say that no extension follows. Fields that are not kept are zero: display
-    /// windows, intents and statistics of the source do not hold for a result.
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let length = self.version.header_bytes() as usize + 4;
+    /// The little-endian header of a single file with its extensions and voxels right behind it.
+    /// Fields that are not kept are zero: display windows, intents and statistics of the source do
+    /// not hold for a result.
+    pub(crate) fn encode(&self, extensions: &[u8]) -> Vec<u8> {
+        let header = self.version.header_bytes() as usize;
+        let length = header + 4 + extensions.len();
         let mut out = Writer(vec![0; length]);
-        out.put(0, &(length as i32 - 4).to_le_bytes());
+        out.put(0, &(header as i32).to_le_bytes());
+        out.put(header, &[u8::from(!extensions.is_empty()), 0, 0, 0]);
+        out.put(header + 4, extensions);
         match self.version {
             Version::One => {
                 let f32 = |v: f64| (v as f32).to_le_bytes();
@@ -278,7 +281,7 @@ mod tests {
                 descrip: std::array::from_fn(|i| i as u8),
             };
             let mut bytes = [0; 540];
-            let encoded = fields.encode();
+            let encoded = fields.encode(&[]);
             let n = version.header_bytes() as usize;
             assert_eq!(encoded.len(), n + 4);
             bytes[..n].copy_from_slice(&encoded[..n]);

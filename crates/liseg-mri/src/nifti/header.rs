@@ -1,5 +1,6 @@
 //! The header of a NIfTI file, checked.
 
+use super::extension;
 use super::fields::{Fields, Version};
 use super::form::{self, AffineSource};
 use super::{DataType, Warning};
@@ -11,9 +12,9 @@ use std::path::Path;
 /// same geometry.
 ///
 /// Kept for writing back: dimensions, spacing, both forms with their codes, units, slice order and
-/// the description. Left out, because they describe the source's values and not its place: display
-/// window, intent, statistics, `aux_file`, and header extensions, which may hold names and dates of
-/// birth that do not belong into a mask.
+/// the description; extensions where [`WriteOptions`](super::WriteOptions) ask for them. Left out,
+/// because they describe the source's values and not its place: display window, intent, statistics
+/// and `aux_file`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Header {
     pub(crate) fields: Fields,
@@ -21,6 +22,7 @@ pub struct Header {
     affine: Affine,
     affine_source: AffineSource,
     warnings: Vec<Warning>,
+    pub(crate) extensions: Vec<u8>,
 }
 
 impl Header {
@@ -58,6 +60,7 @@ impl Header {
             affine,
             affine_source,
             warnings,
+            extensions: Vec::new(),
         })
     }
 
@@ -137,6 +140,12 @@ impl Header {
             .next()
             .unwrap_or_default();
         String::from_utf8_lossy(text).trim_end().to_owned()
+    }
+
+    /// The header's extensions: the code of each (4 DICOM, 6 text, 44 JSON, …) and its content, the
+    /// zeros that fill it up included.
+    pub fn extensions(&self) -> Vec<(i32, &[u8])> {
+        extension::list(&self.extensions, self.fields.big_endian)
     }
 
     /// What is odd about the header.

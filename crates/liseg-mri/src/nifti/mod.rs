@@ -2,12 +2,14 @@
 //! source's geometry.
 
 mod data_type;
+mod extension;
 mod fields;
 mod form;
 mod gzip;
 mod header;
 mod open;
 mod read;
+mod repair;
 mod source;
 mod warning;
 mod write;
@@ -16,9 +18,10 @@ pub use data_type::DataType;
 pub use fields::Version;
 pub use form::AffineSource;
 pub use header::Header;
-pub use read::{read_header, read_image, read_labels};
+pub use read::{read_header, read_image, read_labels, read_volume};
+pub use repair::{Repair, repair};
 pub use warning::Warning;
-pub use write::{write_image, write_labels};
+pub use write::{WriteOptions, write_image, write_image_with, write_labels, write_labels_with};
 
 use liseg_volume::Volume;
 

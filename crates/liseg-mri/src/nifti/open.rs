@@ -1,6 +1,7 @@
 //! Recognising files: which version, which byte order, one file or a pair.
 
 use super::Header;
+use super::extension;
 use super::fields::{Fields, Version};
 use super::source::{GZIP, Source};
 use crate::{Error, Result};
@@ -37,13 +38,43 @@ pub(crate) fn open(path: &Path) -> Result<(Header, Source)> {
             fields.vox_offset = 0.0;
         }
     }
-    let header = Header::new(path, fields)?;
+    let mut header = Header::new(path, fields)?;
+    header.extensions = extensions(&header, &mut source)?;
     if let (true, Some(image)) = (header.fields.paired, image) {
         source = Source::open(&image)?;
     }
     let bytes = header.voxels() * header.data_type.bytes() as u64;
     source.check_size(header.offset() + bytes)?;
     Ok((header, source))
+}
+
+/// The block between the header and the voxels, or behind the header of a pair; empty when there is
+/// none or when it is too large to be one.
+fn extensions(header: &Header, source: &mut Source) -> Result<Vec<u8>> {
+    let behind = header.fields.version.header_bytes() + 4;
+    let room = if header.fields.paired {
+        extension::LARGEST
+    } else {
+        header.offset().saturating_sub(behind)
+    };
+    let mut announced = [0; 4];
+    if room < 16 || source.read(&mut announced)? < 4 || announced[0] == 0 {
+        return Ok(Vec::new());
+    }
+    let mut block = Vec::new();
+    if room <= extension::LARGEST {
+        // Grows with what is there, not with what the header says.
+        let mut piece = [0; 4096];
+        while (block.len() as u64) < room {
+            let step = (room - block.len() as u64).min(piece.len() as u64) as usize;
+            let n = source.read(&mut piece[..step])?;
+            block.extend_from_slice(&piece[..n]);
+            if n < step {
+                break;
+            }
+        }
+    }
+    Ok(block)
 }
 
 /// Version, byte order (true for big endian) and whether the voxels are in a file of their own.

@@ -34,21 +34,36 @@ pub fn read_header(path: impl AsRef<Path>) -> Result<Header> {
 /// cut short, damaged compression, impossible header fields, an affine that is not invertible, or
 /// more than one volume. Memory is never taken before the file is known to be able to fill it.
 pub fn read_image(path: impl AsRef<Path>) -> Result<Nifti<f32>> {
-    let path = path.as_ref();
+    read_scaled(path.as_ref(), None)
+}
+
+/// Reads one volume of a file with several, counted from 0 in the order of the file; else as
+/// [`read_image`].
+///
+/// # Errors
+/// [`Error::NoSuchVolume`] when the file has no such volume, and as [`read_image`].
+pub fn read_volume(path: impl AsRef<Path>, index: u64) -> Result<Nifti<f32>> {
+    read_scaled(path.as_ref(), Some(index))
+}
+
+fn read_scaled(path: &Path, volume: Option<u64>) -> Result<Nifti<f32>> {
     let (header, mut source) = open(path)?;
+    let chosen = choose(path, &header, volume)?;
     let (data_type, big_endian) = (header.data_type, header.big_endian());
     let mut count = 0;
     let values = match header.scaling() {
-        None => voxels(path, &header, &mut source, 0f32, |_, bytes, out| {
+        None => voxels(path, &header, chosen, &mut source, 0f32, |_, bytes, out| {
             data_type.decode(bytes, big_endian, out, |v| v as f32);
             count += out.iter().filter(|v| !v.is_finite()).count();
             Ok(())
         }),
-        Some((slope, intercept)) => voxels(path, &header, &mut source, 0f32, |_, bytes, out| {
-            data_type.decode(bytes, big_endian, out, |v| (v * slope + intercept) as f32);
-            count += out.iter().filter(|v| !v.is_finite()).count();
-            Ok(())
-        }),
+        Some((slope, intercept)) => {
+            voxels(path, &header, chosen, &mut source, 0f32, |_, bytes, out| {
+                data_type.decode(bytes, big_endian, out, |v| (v * slope + intercept) as f32);
+                count += out.iter().filter(|v| !v.is_finite()).count();
+                Ok(())
+            })
+        }
     }?;
     let mut nifti = finish(header, source, values)?;
     if count > 0 {
@@ -70,56 +85,80 @@ pub fn read_labels(path: impl AsRef<Path>) -> Result<Nifti<u8>> {
     let (data_type, big_endian) = (header.data_type, header.big_endian());
     let scaling = header.scaling();
     let [_, ny, nx] = header.geometry().shape;
-    let mut scratch = vec![0f64; CHUNK];
-    let values = voxels(path, &header, &mut source, 0u8, |first, bytes, out| {
-        if data_type == DataType::U8 && scaling.is_none() {
-            out.copy_from_slice(bytes);
-            return Ok(());
-        }
-        let found = &mut scratch[..out.len()];
-        let (slope, intercept) = scaling.unwrap_or((1.0, 0.0));
-        data_type.decode(bytes, big_endian, found, |v| v * slope + intercept);
-        let tolerance = if scaling.is_some() { 1e-4 } else { 0.0 };
-        for (i, (label, &value)) in out.iter_mut().zip(found.iter()).enumerate() {
-            let whole = value.round();
-            // Written so that NaN is refused too.
-            let valid = (value - whole).abs() <= tolerance && (0.0..=255.0).contains(&whole);
-            if !valid {
-                let at = first + i;
-                let voxel = [at / (nx * ny), at / nx % ny, at % nx];
-                return Err(Error::Label {
-                    path: path.to_owned(),
-                    value,
-                    voxel,
-                });
+    let mut scratch = Vec::new();
+    let chosen = choose(path, &header, None)?;
+    let values = voxels(
+        path,
+        &header,
+        chosen,
+        &mut source,
+        0u8,
+        |first, bytes, out| {
+            if data_type == DataType::U8 && scaling.is_none() {
+                out.copy_from_slice(bytes);
+                return Ok(());
             }
-            *label = whole as u8;
-        }
-        Ok(())
-    })?;
+            scratch.resize(out.len(), 0f64);
+            let found = &mut scratch[..];
+            let (slope, intercept) = scaling.unwrap_or((1.0, 0.0));
+            data_type.decode(bytes, big_endian, found, |v| v * slope + intercept);
+            let tolerance = if scaling.is_some() { 1e-4 } else { 0.0 };
+            for (i, (label, &value)) in out.iter_mut().zip(found.iter()).enumerate() {
+                let whole = value.round();
+                // Written so that NaN is refused too.
+                let valid = (value - whole).abs() <= tolerance && (0.0..=255.0).contains(&whole);
+                if !valid {
+                    let at = first + i;
+                    let voxel = [at / (nx * ny), at / nx % ny, at % nx];
+                    return Err(Error::Label {
+                        path: path.to_owned(),
+                        value,
+                        voxel,
+                    });
+                }
+                *label = whole as u8;
+            }
+            Ok(())
+        },
+    )?;
     finish(header, source, values)
 }
 
-/// Reads all voxels in chunks; `decode` gets the index of the chunk's first voxel, its bytes and its
+/// The volume to read: the one asked for, or the only one.
+fn choose(path: &Path, header: &Header, volume: Option<u64>) -> Result<u64> {
+    let volumes = header.volumes();
+    match volume {
+        None if volumes == 1 => Ok(0),
+        None => Err(Error::SeveralVolumes {
+            path: path.to_owned(),
+            volumes,
+            dims: header.dims(),
+        }),
+        Some(index) if index < volumes => Ok(index),
+        Some(index) => Err(Error::NoSuchVolume {
+            path: path.to_owned(),
+            index,
+            volumes,
+        }),
+    }
+}
+
+/// Reads the voxels of a volume in chunks; `decode` gets the index of the chunk's first voxel, its bytes and its
 /// place in the result. Memory beyond the chunk is touched only as voxels arrive.
 fn voxels<T: Clone>(
     path: &Path,
     header: &Header,
+    volume: u64,
     source: &mut Source,
     empty: T,
     mut decode: impl FnMut(usize, &[u8], &mut [T]) -> Result<()>,
 ) -> Result<Vec<T>> {
-    if header.volumes() != 1 {
-        return Err(Error::SeveralVolumes {
-            path: path.to_owned(),
-            volumes: header.volumes(),
-            dims: header.dims(),
-        });
-    }
-    let count = header.voxels();
+    // The product of all dimensions was checked.
+    let count = header.voxels() / header.volumes().max(1);
     let size = header.data_type().bytes();
-    let needed = header.offset() + count * size as u64;
-    source.skip_to(header.offset())?;
+    let start = header.offset() + volume * count * size as u64;
+    let needed = start + count * size as u64;
+    source.skip_to(start)?;
 
     let mut values = Vec::new();
     let total = count as usize;

@@ -1,0 +1,120 @@
+//! A sound copy of a file whose header or voxels are odd.
+
+use super::open::open;
+use super::source::Source;
+use super::write::write_file;
+use super::{AffineSource, DataType, Header, Warning, extension, form, read_header};
+use crate::{Error, Result};
+use std::path::Path;
+
+/// Bytes copied at once; a multiple of the size of every voxel type.
+const CHUNK: usize = 256 * 1024;
+
+/// What [`repair`] found and did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Repair {
+    /// What was odd about the header of the source.
+    pub found: Vec<Warning>,
+    /// What is still odd about the copy: nothing in the file tells what would be right.
+    pub left: Vec<Warning>,
+    /// Voxels that were NaN or infinite and became 0.
+    pub zeroed: u64,
+}
+
+/// Writes a copy of a NIfTI file that every reader reads as this crate reads the source.
+///
+/// - forms and spacing say one thing, that of the form which was used; lengths are in millimetres
+/// - sizes, bits per voxel and the place of the voxels are right; a slope that scaled nothing is 1
+/// - voxels are little-endian in the source's type, unchanged but for NaN and infinite ones, which
+///   become 0; extensions are kept
+///
+/// A file that names no orientation keeps none: [`Repair::left`] says so. The source is never
+/// touched; the copy appears whole or not at all, compressed when its name ends in `.gz`.
+///
+/// # Errors
+/// As [`read_image`](super::read_image) for files that cannot be read at all, files of several
+/// volumes excepted, and [`Error::Io`].
+pub fn repair(source: impl AsRef<Path>, copy: impl AsRef<Path>) -> Result<Repair> {
+    let (source, copy) = (source.as_ref(), copy.as_ref());
+    let (header, mut stream) = open(source)?;
+    let start = sound_fields(&header).encode(&extension::encode(&header.extensions()));
+    let mut zeroed = 0;
+    write_file(copy, 6, |out| {
+        let mut write = |bytes: &[u8]| {
+            out.write_all(bytes)
+                .map_err(Error::io(copy, "write the file"))
+        };
+        write(&start)?;
+        zeroed = copy_voxels(&header, &mut stream, &mut write)?;
+        Ok(())
+    })?;
+    Ok(Repair {
+        found: header.warnings().to_vec(),
+        left: read_header(copy)?.warnings().to_vec(),
+        zeroed,
+    })
+}
+
+fn sound_fields(header: &Header) -> super::fields::Fields {
+    let mut fields = header.fields.clone();
+    let geometry = header.geometry();
+    let code = match header.affine_source() {
+        AffineSource::Sform => fields.sform_code,
+        AffineSource::Qform => fields.qform_code,
+        AffineSource::Pixdim => 0,
+    };
+    form::set_forms(&mut fields, geometry, code);
+    fields.xyzt_units = fields.xyzt_units & !7 | 2;
+    fields.bitpix = 8 * header.data_type().bytes() as i16;
+    if header.scaling().is_none() {
+        (fields.scl_slope, fields.scl_inter) = (1.0, 0.0);
+    }
+    fields.big_endian = false;
+    fields.paired = false;
+    fields
+}
+
+/// Passes on all voxels of all volumes as little-endian bytes; returns how many were no numbers.
+fn copy_voxels(
+    header: &Header,
+    stream: &mut Source,
+    write: &mut impl FnMut(&[u8]) -> Result<()>,
+) -> Result<u64> {
+    let size = header.data_type().bytes();
+    let mut left = header.voxels() * size as u64;
+    let needed = header.offset() + left;
+    stream.skip_to(header.offset())?;
+    let mut chunk = vec![0; CHUNK];
+    let mut zeroed = 0;
+    while left > 0 {
+        let step = left.min(CHUNK as u64) as usize;
+        let bytes = &mut chunk[..step];
+        stream.read_exact(bytes, needed)?;
+        if header.big_endian() {
+            bytes.chunks_exact_mut(size).for_each(<[u8]>::reverse);
+        }
+        zeroed += zero_non_finite(header.data_type(), bytes);
+        write(bytes)?;
+        left -= step as u64;
+    }
+    stream.verify()?;
+    Ok(zeroed)
+}
+
+fn zero_non_finite(data_type: DataType, bytes: &mut [u8]) -> u64 {
+    let finite: fn(&[u8]) -> bool = match data_type {
+        DataType::F32 => |b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]).is_finite(),
+        DataType::F64 => {
+            |b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]).is_finite()
+        }
+        _ => return 0,
+    };
+    let mut zeroed = 0;
+    for voxel in bytes.chunks_exact_mut(data_type.bytes()) {
+        if !finite(voxel) {
+            voxel.fill(0);
+            zeroed += 1;
+        }
+    }
+    zeroed
+}
