@@ -12,6 +12,7 @@ mod read;
 mod repair;
 mod source;
 mod warning;
+mod whole;
 mod write;
 
 pub use data_type::DataType;

@@ -2,8 +2,10 @@
 
 use super::open::open;
 use super::source::Source;
+use super::whole;
 use super::{DataType, Header, Nifti, Warning};
 use crate::{Error, Result};
+use bytemuck::Pod;
 use liseg_volume::Volume;
 use ndarray::Array3;
 use std::path::Path;
@@ -52,20 +54,18 @@ fn read_scaled(path: &Path, volume: Option<u64>) -> Result<Nifti<f32>> {
     let (data_type, big_endian) = (header.data_type, header.big_endian());
     let mut count = 0;
     let values = match header.scaling() {
-        None => voxels(path, &header, chosen, &mut source, 0f32, |_, bytes, out| {
+        None => voxels(path, &header, chosen, &mut source, |_, bytes, out| {
             data_type.decode(bytes, big_endian, out, |v| v as f32);
             count += out.iter().filter(|v| !v.is_finite()).count();
             Ok(())
         }),
-        Some((slope, intercept)) => {
-            voxels(path, &header, chosen, &mut source, 0f32, |_, bytes, out| {
-                data_type.decode(bytes, big_endian, out, |v| (v * slope + intercept) as f32);
-                count += out.iter().filter(|v| !v.is_finite()).count();
-                Ok(())
-            })
-        }
+        Some((slope, intercept)) => voxels(path, &header, chosen, &mut source, |_, bytes, out| {
+            data_type.decode(bytes, big_endian, out, |v| (v * slope + intercept) as f32);
+            count += out.iter().filter(|v| !v.is_finite()).count();
+            Ok(())
+        }),
     }?;
-    let mut nifti = finish(header, source, values)?;
+    let mut nifti = finish(header, values)?;
     if count > 0 {
         nifti.warnings.push(Warning::NotFinite { count });
     }
@@ -87,41 +87,34 @@ pub fn read_labels(path: impl AsRef<Path>) -> Result<Nifti<u8>> {
     let [_, ny, nx] = header.geometry().shape;
     let mut scratch = Vec::new();
     let chosen = choose(path, &header, None)?;
-    let values = voxels(
-        path,
-        &header,
-        chosen,
-        &mut source,
-        0u8,
-        |first, bytes, out| {
-            if data_type == DataType::U8 && scaling.is_none() {
-                out.copy_from_slice(bytes);
-                return Ok(());
+    let values = voxels(path, &header, chosen, &mut source, |first, bytes, out| {
+        if data_type == DataType::U8 && scaling.is_none() {
+            out.copy_from_slice(bytes);
+            return Ok(());
+        }
+        scratch.resize(out.len(), 0f64);
+        let found = &mut scratch[..];
+        let (slope, intercept) = scaling.unwrap_or((1.0, 0.0));
+        data_type.decode(bytes, big_endian, found, |v| v * slope + intercept);
+        let tolerance = if scaling.is_some() { 1e-4 } else { 0.0 };
+        for (i, (label, &value)) in out.iter_mut().zip(found.iter()).enumerate() {
+            let whole = value.round();
+            // Written so that NaN is refused too.
+            let valid = (value - whole).abs() <= tolerance && (0.0..=255.0).contains(&whole);
+            if !valid {
+                let at = first + i;
+                let voxel = [at / (nx * ny), at / nx % ny, at % nx];
+                return Err(Error::Label {
+                    path: path.to_owned(),
+                    value,
+                    voxel,
+                });
             }
-            scratch.resize(out.len(), 0f64);
-            let found = &mut scratch[..];
-            let (slope, intercept) = scaling.unwrap_or((1.0, 0.0));
-            data_type.decode(bytes, big_endian, found, |v| v * slope + intercept);
-            let tolerance = if scaling.is_some() { 1e-4 } else { 0.0 };
-            for (i, (label, &value)) in out.iter_mut().zip(found.iter()).enumerate() {
-                let whole = value.round();
-                // Written so that NaN is refused too.
-                let valid = (value - whole).abs() <= tolerance && (0.0..=255.0).contains(&whole);
-                if !valid {
-                    let at = first + i;
-                    let voxel = [at / (nx * ny), at / nx % ny, at % nx];
-                    return Err(Error::Label {
-                        path: path.to_owned(),
-                        value,
-                        voxel,
-                    });
-                }
-                *label = whole as u8;
-            }
-            Ok(())
-        },
-    )?;
-    finish(header, source, values)
+            *label = whole as u8;
+        }
+        Ok(())
+    })?;
+    finish(header, values)
 }
 
 /// The volume to read: the one asked for, or the only one.
@@ -143,14 +136,28 @@ fn choose(path: &Path, header: &Header, volume: Option<u64>) -> Result<u64> {
     }
 }
 
-/// Reads the voxels of a volume in chunks; `decode` gets the index of the chunk's first voxel, its bytes and its
-/// place in the result. Memory beyond the chunk is touched only as voxels arrive.
-fn voxels<T: Clone>(
+/// Reads the voxels of a volume; `decode` gets the index of a chunk's first voxel, its bytes and its
+/// place in the result. Also whether the checksum at the end of the file was verified.
+fn voxels<T: Pod>(
     path: &Path,
     header: &Header,
     volume: u64,
     source: &mut Source,
-    empty: T,
+    mut decode: impl FnMut(usize, &[u8], &mut [T]) -> Result<()>,
+) -> Result<(Vec<T>, bool)> {
+    if let Some(values) = whole::voxels(header, source, &mut decode)? {
+        return Ok((values, true));
+    }
+    let values = streamed(path, header, volume, source, decode)?;
+    Ok((values, source.verify()?))
+}
+
+/// Reads in chunks from the stream. Memory beyond the chunk is touched only as voxels arrive.
+fn streamed<T: Pod>(
+    path: &Path,
+    header: &Header,
+    volume: u64,
+    source: &mut Source,
     mut decode: impl FnMut(usize, &[u8], &mut [T]) -> Result<()>,
 ) -> Result<Vec<T>> {
     // The product of all dimensions was checked.
@@ -172,16 +179,16 @@ fn voxels<T: Clone>(
         let step = (total - first).min(CHUNK / size);
         let bytes = &mut chunk[..step * size];
         source.read_exact(bytes, needed)?;
-        values.resize(first + step, empty.clone());
+        values.resize(first + step, T::zeroed());
         decode(first, bytes, &mut values[first..])?;
     }
     Ok(values)
 }
 
-/// Checks the end of the stream and puts the voxels into their grid.
-fn finish<T>(header: Header, mut source: Source, values: Vec<T>) -> Result<Nifti<T>> {
+/// Puts the voxels into their grid.
+fn finish<T>(header: Header, (values, verified): (Vec<T>, bool)) -> Result<Nifti<T>> {
     let mut warnings = header.warnings().to_vec();
-    if !source.verify()? {
+    if !verified {
         warnings.push(Warning::Unverified);
     }
     let geometry = header.geometry();

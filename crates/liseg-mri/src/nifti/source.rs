@@ -54,6 +54,15 @@ impl Source {
         })
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The size on disk of a compressed file; `None` for others, and for pipes and devices.
+    pub(crate) fn compressed_size(&self) -> Option<u64> {
+        self.size.filter(|_| self.compressed)
+    }
+
     /// Fills the buffer as far as the stream goes; returns how far.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let n = read_up_to(&mut self.stream, buffer).map_err(|source| {

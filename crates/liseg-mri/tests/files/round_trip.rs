@@ -1,11 +1,15 @@
 //! What is written comes back, in any geometry, here and in another reader.
 
 use super::common::{numbered, oblique};
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use liseg_mri::nifti::{read_image, read_labels, write_image, write_labels};
 use liseg_volume::{Affine, Orientation, Volume};
 use ndarray::Array3;
 use nifti::{IntoNdArray, NiftiObject, ReaderOptions};
 use proptest::prelude::*;
+use std::io::Write;
+use std::path::Path;
 
 /// Rotated, scaled, possibly mirrored axes far from the origin.
 fn affines() -> impl Strategy<Value = Affine> {
@@ -72,6 +76,61 @@ proptest! {
         prop_assert_eq!(read.volume.data(), labels.data());
         // Bit by bit: through canonical orientation and back the affine moved by 1e-13.
         prop_assert_eq!(read.volume.affine(), source.volume.affine());
+    }
+}
+
+/// A numbered volume as 16-bit integers, compressed in members of the given lengths.
+fn short_file(path: &Path, shape: [usize; 3], cuts: &[usize]) {
+    let plain = path.with_extension("plain.nii");
+    let volume = numbered(shape, oblique());
+    write_image(&plain, &volume, None).unwrap();
+    let mut bytes = std::fs::read(&plain).unwrap()[..352].to_vec();
+    bytes[70..74].copy_from_slice(&[4, 0, 16, 0]);
+    bytes.extend(volume.data().iter().flat_map(|&v| (v as i16).to_le_bytes()));
+    let mut file = Vec::new();
+    let mut rest = &bytes[..];
+    for &cut in cuts.iter().chain([&usize::MAX]) {
+        let (member, others) = rest.split_at(cut.min(rest.len()));
+        let mut encoder = GzEncoder::new(&mut file, Compression::fast());
+        encoder.write_all(member).unwrap();
+        encoder.finish().unwrap();
+        rest = others;
+    }
+    std::fs::write(path, file).unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn members_of_a_compressed_file_do_not_matter(
+        shape in [1usize..6, 1..20, 1..40],
+        cuts in prop::collection::vec(0usize..500, 0..3),
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("short.nii.gz");
+        short_file(&path, shape, &cuts);
+        let read = read_image(&path).unwrap();
+        let expected = numbered(shape, oblique());
+        prop_assert_eq!(read.volume.data(), expected.data());
+    }
+
+    #[test]
+    fn a_flipped_bit_of_a_compressed_file_never_gives_other_voxels(
+        place in any::<prop::sample::Index>(), bit in 0u8..8,
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("short.nii.gz");
+        short_file(&path, [3, 20, 30], &[]);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let at = place.index(bytes.len());
+        bytes[at] ^= 1 << bit;
+        std::fs::write(&path, bytes).unwrap();
+        // Some bits mean nothing, such as the time in the header of a member.
+        if let Ok(read) = read_image(&path) {
+            let expected = numbered([3, 20, 30], oblique());
+            prop_assert_eq!(read.volume.data(), expected.data(), "byte {}", at);
+        }
     }
 }
 
