@@ -150,8 +150,9 @@ impl Comparison {
     /// their reference.
     ///
     /// # Errors
-    /// [`Error::Comparison`] for fewer than two reports, names that repeat, or no case in common;
-    /// [`Error::Level`] for a level outside (0, 1); [`Error::NoValues`] for 0 replicates.
+    /// [`crate::Error::Comparison`] for fewer than two reports, names that repeat, or no case in common;
+    /// [`crate::Error::Level`] for a level outside (0, 1); [`crate::Error::NoValues`] for 0
+    /// replicates.
     pub fn of(reports: &[(String, Report)], settings: &ComparisonSettings) -> Result<Self> {
         let aligned = Aligned::of(reports)?;
         let mut comparison = Self {
