@@ -7,6 +7,8 @@ mod evaluate;
 mod failure;
 mod info;
 mod interrupt;
+#[cfg(test)]
+mod manual;
 mod named;
 mod phantom;
 mod plan;
@@ -30,7 +32,7 @@ use liseg::nn::DeviceChoice;
 #[derive(Debug, Parser)]
 #[command(name = "liseg", version, max_term_width = 100)]
 pub(crate) struct Arguments {
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Options of every verb")]
     pub(crate) shared: Shared,
     #[command(subcommand)]
     verb: Verb,
