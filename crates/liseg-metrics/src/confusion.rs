@@ -94,6 +94,30 @@ impl Counts {
         self.overlap(self.true_positive, self.predicted() + self.false_negative)
     }
 
+    /// F_β, (1 + β²)·TP / ((1 + β²)·TP + β²·FN + FP), from 0 to 1: a β above 1 weighs recall more
+    /// than precision; at 1 it is Dice.
+    ///
+    /// # Errors
+    /// [`Error::EmptyMask`] when both masks are empty; 0 when one is. [`Error::Setting`] when β is
+    /// negative or not finite.
+    pub fn f_beta(&self, beta: f64) -> Result<f64> {
+        if !(beta.is_finite() && beta >= 0.0) {
+            return Err(Error::Setting {
+                name: "beta",
+                found: beta,
+            });
+        }
+        if self.empty() == Some(Empty::Both) {
+            return Err(Error::EmptyMask(Empty::Both));
+        }
+        let squared = beta * beta;
+        let right = (1.0 + squared) * self.true_positive as f64;
+        let wrong = squared * self.false_negative as f64 + self.false_positive as f64;
+        // Only at β = 0 can nothing be wrong with an empty prediction: no precision, no score.
+        let all = right + wrong;
+        Ok(if all > 0.0 { right / all } else { 0.0 })
+    }
+
     /// How alike the volumes are whatever their place, 1 − |FN − FP| / (2·TP + FP + FN), from 0 to
     /// 1 (Taha and Hanbury 2015). SimpleITK calls a signed relative difference by this name.
     ///

@@ -117,6 +117,17 @@ impl SurfaceDistances {
         a.max().max(b.max())
     }
 
+    /// The directed Hausdorff distances in mm: from the prediction to the reference, and back.
+    pub fn directed_hausdorff(&self) -> [f64; 2] {
+        self.directions().map(Directed::max)
+    }
+
+    /// The directed average surface distances in mm: from the prediction to the reference, and
+    /// back. On the dual grid each distance counts by its area.
+    pub fn directed_averages(&self) -> [f64; 2] {
+        self.directions().map(Directed::mean)
+    }
+
     /// The `q`-th percentile of the distances, in mm; at 100 the Hausdorff distance.
     ///
     /// Percentiles are linear between order statistics ([`percentile`](crate::percentile)). On the
@@ -159,19 +170,25 @@ impl SurfaceDistances {
     /// # Errors
     /// [`Error::Setting`] when the tolerance is negative or not finite.
     pub fn surface_dice(&self, tolerance_mm: f64) -> Result<f64> {
-        if !(tolerance_mm.is_finite() && tolerance_mm >= 0.0) {
-            return Err(Error::Setting {
-                name: "nsd_tolerance_mm",
-                found: tolerance_mm,
-            });
-        }
-        let limit = tolerance_mm + TOLERANCE_SLACK_MM;
+        let limit = limit_of(tolerance_mm)?;
         let within = self.sum(|distance| f64::from(u8::from(distance <= limit)));
         Ok(within / self.weight())
     }
 
+    /// Surface overlap, from 0 to 1: the share of the prediction's surface within `tolerance_mm`
+    /// of the reference's, and that of the reference's surface within it of the prediction's.
+    ///
+    /// # Errors
+    /// As [`SurfaceDistances::surface_dice`].
+    pub fn surface_overlap(&self, tolerance_mm: f64) -> Result<[f64; 2]> {
+        let limit = limit_of(tolerance_mm)?;
+        let within = |distance| f64::from(u8::from(distance <= limit));
+        let directions = self.directions();
+        Ok(directions.map(|directed| directed.sum(within) / directed.weight()))
+    }
+
     fn directions(&self) -> [&Directed; 2] {
-        [&self.reference_to_prediction, &self.prediction_to_reference]
+        [&self.prediction_to_reference, &self.reference_to_prediction]
     }
 
     fn sum(&self, of: impl Fn(f64) -> f64) -> f64 {
@@ -183,6 +200,18 @@ impl SurfaceDistances {
 
     fn weight(&self) -> f64 {
         self.directions().map(Directed::weight).iter().sum()
+    }
+}
+
+/// The largest distance that counts as within a tolerance.
+fn limit_of(tolerance_mm: f64) -> Result<f64> {
+    if tolerance_mm.is_finite() && tolerance_mm >= 0.0 {
+        Ok(tolerance_mm + TOLERANCE_SLACK_MM)
+    } else {
+        Err(Error::Setting {
+            name: "nsd_tolerance_mm",
+            found: tolerance_mm,
+        })
     }
 }
 
@@ -243,13 +272,12 @@ impl<'a> Surface<'a> {
     }
 }
 
-/// The corners that the surface passes, and the area of each by (y, x, z), the order in which
+/// The corners that the surface passes, and the area of each in storage order, as
 /// [`squared_distances_at`] answers.
 fn dual_grid(mask: &Array3<bool>, spacing: Spacing) -> (Array3<bool>, Vec<f64>) {
     let patterns = surfel::patterns(mask.view());
     let table = surfel::areas(spacing);
-    let by_column = patterns.view().permuted_axes([1, 2, 0]);
-    let on_surface = by_column.iter().filter(|&&p| surfel::is_on_surface(p));
+    let on_surface = patterns.iter().filter(|&&p| surfel::is_on_surface(p));
     let areas = on_surface.map(|&p| table[usize::from(p)]).collect();
     (patterns.mapv(surfel::is_on_surface), areas)
 }

@@ -130,6 +130,32 @@ mod tests {
     use super::*;
     use ndarray::s;
 
+    /// The areas of surface-distance 0.1 on four grids; the file lies in the repository.
+    #[test]
+    fn areas_equal_those_of_surface_distance() {
+        let file = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../tests/fixtures/metrics/surfel_areas.json"
+        );
+        let Ok(text) = std::fs::read(file) else {
+            eprintln!("skipped: {file} is missing");
+            return;
+        };
+        let stored: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        let grids = stored["areas_by_spacing"].as_object().unwrap();
+        assert_eq!(grids.len(), 4);
+        for (spacing, expected) in grids {
+            let sides: Vec<f64> = spacing.split(',').map(|s| s.parse().unwrap()).collect();
+            let found = areas(Spacing::new(sides[0], sides[1], sides[2]).unwrap());
+            let expected = expected.as_array().unwrap();
+            assert_eq!(expected.len(), 256);
+            for (pattern, (found, expected)) in found.iter().zip(expected).enumerate() {
+                let expected = expected.as_f64().unwrap();
+                assert!((found - expected).abs() < 1e-12, "{spacing} {pattern}");
+            }
+        }
+    }
+
     #[test]
     fn every_pattern_but_empty_and_full_has_an_area() {
         let areas = areas(Spacing::new(3.0, 1.2, 0.8).unwrap());

@@ -318,20 +318,20 @@ fn read_runs<T: Sync>(
         .map(|slice| {
             let mut runs = Vec::new();
             let mut row_ends = Vec::with_capacity(slice.nrows());
+            let mut bytes = Vec::with_capacity(slice.ncols());
             for row in slice.outer_iter() {
-                let mut start = None;
-                for (x, voxel) in row.iter().enumerate() {
-                    match (inside(voxel), start) {
-                        (true, None) => start = Some(x),
-                        (false, Some(first)) => {
-                            runs.push(first..x);
-                            start = None;
-                        }
-                        _ => {}
-                    }
+                bytes.clear();
+                let byte = |voxel: &T| u8::from(inside(voxel));
+                // The compiler makes vectors of the loop over a slice.
+                match row.to_slice() {
+                    Some(row) => bytes.extend(row.iter().map(byte)),
+                    None => bytes.extend(row.iter().map(byte)),
                 }
-                if let Some(first) = start {
-                    runs.push(first..row.len());
+                let mut at = 0;
+                // Searched sixteen and more bytes at a time.
+                while let Some(start) = memchr::memchr(1, &bytes[at..]).map(|n| at + n) {
+                    at = memchr::memchr(0, &bytes[start..]).map_or(bytes.len(), |n| start + n);
+                    runs.push(start..at);
                 }
                 row_ends.push(runs.len());
             }

@@ -42,6 +42,7 @@ mod erode;
 mod error;
 mod fill;
 mod foreground;
+mod nearby;
 mod nearest;
 mod opening;
 #[cfg(test)]

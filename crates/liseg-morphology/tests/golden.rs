@@ -1,7 +1,7 @@
 //! Parity with SciPy, edt, cc3d, SimpleITK and MONAI on stored masks.
 //!
-//! The files are found beside the folder that the environment variable `LISEG_DATA` names; without
-//! it every test says so and passes.
+//! The files lie in the repository's `tests/fixtures/metrics`; where the crate was taken without it,
+//! every test says so and passes.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stderr,
@@ -26,11 +26,12 @@ const CONNECTIVITIES: [(&str, Connectivity); 3] = [
 ];
 
 fn golden() -> Option<PathBuf> {
-    let Some(data) = std::env::var_os("LISEG_DATA") else {
-        eprintln!("skipped: LISEG_DATA is not set");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/metrics");
+    if !folder.is_dir() {
+        eprintln!("skipped: {} is missing", folder.display());
         return None;
-    };
-    Some(Path::new(&data).join("../reference/golden/metrics"))
+    }
+    Some(folder)
 }
 
 fn json(path: PathBuf) -> Value {
@@ -52,7 +53,19 @@ fn components_equal_the_libraries() {
     let mut checked = 0;
     for (name, case) in cases.as_object().unwrap() {
         let Some(expected) = case["by_connectivity"].as_object() else {
-            continue; // labels that stay apart: not a mask
+            // A label map: the components of each label, which stay apart where labels touch.
+            let labels = voxels(golden.join(format!("volumes/cc_{name}.nii.gz")));
+            for (key, connectivity) in CONNECTIVITIES {
+                let of_label = |label| {
+                    let mask = labels.map(|&found| found == label);
+                    connected_components(mask.view(), connectivity).count()
+                };
+                let most = labels.iter().copied().max().unwrap_or(0);
+                let count: usize = (1..=most).map(of_label).sum();
+                assert_eq!(case["count"][key], count, "{name} {key}");
+                checked += 1;
+            }
+            continue;
         };
         let path = |suffix: &str| golden.join(format!("volumes/cc_{name}{suffix}.nii.gz"));
         let mask = voxels(path("")).map(|&v| v > 0);
@@ -80,7 +93,7 @@ fn components_equal_the_libraries() {
             checked += 1;
         }
     }
-    assert_eq!(checked, 24);
+    assert_eq!(checked, 24 + 3);
 }
 
 #[test]
@@ -168,8 +181,49 @@ fn distances_equal_scipy_and_edt() {
         let edt = tensor(&archive, &format!("{name}.edt_squared"), f32::from_le_bytes);
         compare(edt.unwrap().map(|&v| f64::from(v)), 1e-5);
         checked += 1;
+
+        // With edt's black border the frame around the image is background.
+        let name = format!("{name}.edt_squared_black_border");
+        let expected = tensor(&archive, &name, f32::from_le_bytes).unwrap();
+        let (depth, height, width) = mask.dim();
+        let mut framed = Array3::zeros((depth + 2, height + 2, width + 2));
+        let inside = ndarray::s![1..=depth, 1..=height, 1..=width];
+        framed.slice_mut(inside).assign(&mask);
+        let squared = squared_distance_where(framed.view(), |&v| v == 0, spacing(case));
+        for (a, b) in squared.slice(inside).iter().zip(&expected) {
+            assert!(
+                (a - f64::from(*b)).abs() <= 1e-5 * a.abs(),
+                "{name}: {a} instead of {b}"
+            );
+        }
+        checked += 1;
     }
-    assert_eq!(checked, 14 + 13);
+    assert_eq!(checked, 14 + 13 + 14);
+}
+
+/// edt measures every voxel of a label map to the nearest voxel of any other value.
+#[test]
+fn distances_to_other_labels_equal_edt() {
+    let Some(golden) = golden() else { return };
+    let case = json(golden.join("edt.json"))["cases"]["multilabel"].take();
+    let bytes = std::fs::read(golden.join("edt.safetensors")).unwrap();
+    let archive = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let labels = tensor(&archive, "multilabel.labels", |[v]: [u8; 1]| v).unwrap();
+    let expected = tensor(&archive, "multilabel.edt_squared", f32::from_le_bytes).unwrap();
+    let [x, y, z] = [0, 1, 2].map(|a| case["spacing"][a].as_f64().unwrap());
+    let spacing = Spacing::new(z, y, x).unwrap();
+    let most = labels.iter().copied().max().unwrap();
+    assert!(most > 1);
+    for label in 1..=most {
+        let found = squared_distance_where(labels.view(), |&v| v != label, spacing);
+        let voxels = found.iter().zip(&expected).zip(&labels);
+        for ((a, b), _) in voxels.filter(|&(_, &l)| l == label) {
+            assert!(
+                (a - f64::from(*b)).abs() <= 1e-5 * a,
+                "{label}: {a} instead of {b}"
+            );
+        }
+    }
 }
 
 #[test]

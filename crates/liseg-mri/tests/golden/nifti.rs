@@ -1,7 +1,7 @@
 //! Every file of the corpus: valid ones give nibabel's numbers, malformed ones an error or, where
 //! the manifest allows it, the voxels of a valid twin.
 
-use super::reference::{json, nifti_corpus};
+use super::reference::{fixtures, json};
 use liseg_mri::nifti::{AffineSource, Nifti, Warning, read_header, read_image};
 use liseg_mri::{Error, Result};
 use liseg_volume::{Affine, Volume};
@@ -147,7 +147,7 @@ fn check_valid(nifti: &Nifti<f32>, entry: &Value) -> Result<(), String> {
 
 #[test]
 fn reads_every_valid_file_as_nibabel_does() {
-    let Some(folder) = nifti_corpus() else {
+    let Some(folder) = fixtures("nifti") else {
         return;
     };
     let manifest = json(&folder.join("manifest.json"));
@@ -186,7 +186,7 @@ fn reads_every_valid_file_as_nibabel_does() {
 
 #[test]
 fn the_48_orientations_hold_one_scene() {
-    let Some(folder) = nifti_corpus() else {
+    let Some(folder) = fixtures("nifti") else {
         return;
     };
     let reference = read_image(folder.join("valid/orient_RAS.nii"))
@@ -229,7 +229,7 @@ fn twin(folder: &Path, condition: &str) -> Option<Volume<f32>> {
 
 #[test]
 fn malformed_files_are_refused_or_read_right() {
-    let Some(folder) = nifti_corpus() else {
+    let Some(folder) = fixtures("nifti") else {
         return;
     };
     let manifest = json(&folder.join("manifest.json"));
@@ -286,7 +286,7 @@ fn malformed_files_are_refused_or_read_right() {
 
 #[test]
 fn a_missing_form_is_read_as_nibabel_does_and_said() {
-    let Some(folder) = nifti_corpus() else {
+    let Some(folder) = fixtures("nifti") else {
         return;
     };
     let nifti = read_image(folder.join("valid/aff_neither.nii")).unwrap();

@@ -1,11 +1,10 @@
 //! Resampling, normalisation and cropping against nnU-Net's numbers.
 //!
-//! Left out: f16 arrays and the torch operators (`prob_*_f16`, `torch_*`), which this crate does not
-//! offer, and the schemes `RescaleTo01`, `RGBTo01`, `NoNormalization` and version 1's z-score.
+//! Of the stored cases only `nonorm` is left out, where nnU-Net does nothing.
 
-use super::reference::{golden, json};
+use super::reference::{fixtures, json};
 use liseg_mri::crop::nonzero_region;
-use liseg_mri::normalize::{Statistics, clip_and_scale, z_score, z_score_masked};
+use liseg_mri::normalize::{Statistics, clip_and_scale, min_max, z_score, z_score_masked};
 use liseg_mri::resample::{
     Interpolation, Resampling, SeparateZ, resample_array, resample_labels_array, resampled_shape,
     separate_axis,
@@ -14,6 +13,7 @@ use liseg_volume::{Region, Spacing};
 use ndarray::{Array3, Array4, ArrayD, ArrayView3, Axis, Dimension, s};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// A group of reference cases with its tensors.
@@ -24,7 +24,7 @@ struct Group {
 
 impl Group {
     fn read(name: &str) -> Option<Self> {
-        let folder: PathBuf = golden("nnunet")?;
+        let folder: PathBuf = fixtures("nnunet")?;
         let cases = json(&folder.join(format!("{name}.json")))["cases"]
             .as_array()
             .unwrap()
@@ -57,6 +57,18 @@ impl Group {
     fn f32(&self, reference: &Value) -> ArrayD<f32> {
         self.tensor(reference, Dtype::F32, |b| {
             f32::from_le_bytes(b.try_into().unwrap())
+        })
+    }
+
+    /// An f16 tensor, widened: those stored hold no subnormal numbers.
+    fn f16(&self, reference: &Value) -> ArrayD<f32> {
+        self.tensor(reference, Dtype::F16, |b| {
+            let bits = u32::from(u16::from_le_bytes(b.try_into().unwrap()));
+            let (sign, exponent, fraction) = (bits >> 15, bits >> 10 & 31, bits & 1023);
+            if exponent == 0 {
+                return 0.0;
+            }
+            f32::from_bits(sign << 31 | (exponent + 112) << 23 | fraction << 13)
         })
     }
 
@@ -177,28 +189,75 @@ fn images_and_logits_are_resampled_as_in_nnunet() {
     let Some(group) = Group::read("resampling") else {
         return;
     };
-    let mut cases = group.cases("data_");
-    cases.extend(
-        group
-            .cases("prob_")
-            .into_iter()
-            .filter(|c| c["name"].as_str().unwrap().ends_with("f32")),
-    );
-    assert_eq!(cases.len(), 14);
+    let cases = [group.cases("data_"), group.cases("prob_")].concat();
+    assert_eq!(cases.len(), 16);
     for case in cases {
         let p = &case["params"];
+        let name = case["name"].as_str().unwrap();
+        let read = |reference| match name.ends_with("f16") {
+            true => group.f16(reference),
+            false => group.f32(reference),
+        };
         let how = Resampling {
             interpolation: interpolation(&p["order"]),
             along_z: interpolation(&p["order_z"]),
             separate_z: separate_z(&p["force_separate_z"]),
         };
-        let found = per_channel(&group.f32(&case["inputs"]["data"]), |channel| {
+        let found = per_channel(&read(&case["inputs"]["data"]), |channel| {
             let (from, to) = (spacing(&p["current_spacing"]), spacing(&p["new_spacing"]));
             resample_array(channel, shape(&p["new_shape"]), from, to, how)
         });
-        let expected = group.f32(&case["outputs"]["result"]);
-        let name = case["name"].as_str().unwrap();
+        let expected = read(&case["outputs"]["result"]);
         assert_close(name, &found, &expected, &case["tolerance"]["result"]);
+    }
+}
+
+/// nnU-Net's other resampling, by torch: linear in place of cubic.
+#[test]
+fn linear_resampling_is_that_of_nnunets_torch_functions() {
+    let Some(group) = Group::read("resampling") else {
+        return;
+    };
+    let cases = group.cases("torch_");
+    assert_eq!(cases.len(), 6);
+    for case in cases {
+        let name = case["name"].as_str().unwrap();
+        let p = &case["params"];
+        let (from, to) = (spacing(&p["current_spacing"]), spacing(&p["new_spacing"]));
+        let (new, rule) = (shape(&p["new_shape"]), separate_z(&p["force_separate_z"]));
+        let (input, tolerance) = (&case["inputs"]["data"], &case["tolerance"]["result"]);
+        let expected = &case["outputs"]["result"];
+        let how = Resampling {
+            interpolation: Interpolation::Linear,
+            along_z: Interpolation::Nearest,
+            separate_z: rule,
+        };
+        if p["is_seg"].as_bool().unwrap() {
+            // Labels one by one. The largest share wins, of equal ones the smaller label; in the
+            // variant that saves memory, the last label with more than half.
+            let saving = p["memefficient_seg_resampling"].as_bool() == Some(true);
+            let found = per_channel(&group.i16(input), |channel| {
+                let labels: BTreeSet<i16> = channel.iter().copied().collect();
+                let mut best = Array3::from_elem(new, (0.0, 0));
+                for label in labels {
+                    let mask = channel.mapv(|l| f32::from(u8::from(l == label)));
+                    let share = resample_array(mask.view(), new, from, to, how);
+                    best.zip_mut_with(&share, |best, &share| {
+                        let least = if saving { 0.5 } else { best.0 };
+                        if share > least {
+                            *best = (share, label);
+                        }
+                    });
+                }
+                best.mapv(|(_, label)| label)
+            });
+            assert_labels(name, &found, &group.i16(expected), tolerance);
+        } else {
+            let found = per_channel(&group.f32(input), |channel| {
+                resample_array(channel, new, from, to, how)
+            });
+            assert_close(name, &found, &group.f32(expected), tolerance);
+        }
     }
 }
 
@@ -298,8 +357,19 @@ fn normalise(
     let property = |name: &str| properties[name].as_f64().unwrap();
     let mut view = channel.view_mut();
     match (scheme, segmentation) {
-        ("ZScoreNormalization", None) => {
+        // Version 1 ("nonCT") adds 1e-8 to the deviation where version 2 takes the larger of both.
+        ("ZScoreNormalization" | "nonCT", None) => {
             z_score(&mut view).unwrap();
+        }
+        ("RescaleTo01Normalization", _) => {
+            min_max(&mut view, [0.0, 1.0]).unwrap();
+        }
+        ("RGBTo01Normalization", _) => {
+            let statistics = Statistics {
+                mean: 0.0,
+                std: 255.0,
+            };
+            clip_and_scale(&mut view, [f32::MIN, f32::MAX], statistics).unwrap();
         }
         ("ZScoreNormalization", Some(segmentation)) => {
             z_score_masked(&mut view, segmentation.mapv(|l| l >= 0).view()).unwrap();
@@ -326,7 +396,10 @@ fn intensities_are_normalised_as_in_nnunet() {
         "zscore_masked",
         "zscore_mask_given_but_off",
         "zscore_constant",
+        "zscore_v1",
         "ct",
+        "rescale01",
+        "rgb01",
     ] {
         let case = group
             .cases(name)
@@ -338,7 +411,7 @@ fn intensities_are_normalised_as_in_nnunet() {
             .f32(&case["inputs"]["image"])
             .into_dimensionality()
             .unwrap();
-        let masked = p["use_mask_for_norm"].as_bool().unwrap();
+        let masked = p["use_mask_for_norm"].as_bool().unwrap_or(false);
         let segmentation = masked.then(|| {
             group
                 .i16(&case["inputs"]["seg"])
