@@ -52,10 +52,7 @@ fn augmentation(c: &mut Criterion) {
     let final_shape = [32, 96, 96];
     let shape = pipeline.initial_shape(final_shape);
     let label = Array3::from_shape_fn(shape, |(z, y, x)| i8::from(z > 20 && y > 40 && x > 40));
-    let patch = Sample {
-        image: image(shape).insert_axis(Axis(0)),
-        label,
-    };
+    let patch = Sample::new(image(shape).insert_axis(Axis(0)), label);
     let mut sample = 0;
     c.bench_function("augment/nnunet/32x96x96", |b| {
         b.iter(|| {

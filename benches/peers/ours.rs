@@ -4,6 +4,7 @@
 //! Started by `run.py` beside this file; `RAYON_NUM_THREADS` says how many threads there are.
 #![expect(clippy::print_stdout, reason = "the result is what it prints")]
 
+use liseg_augment::intensity::BlurRule;
 use liseg_augment::spatial::SpatialParams;
 use liseg_augment::{AugmentConfig, OnChannel, Params, Sample};
 use liseg_metrics::{MeanRule, PercentileRule, SurfaceDistances, SurfaceRule};
@@ -114,6 +115,7 @@ fn transform(task: &str, repeat: usize, image: &Array3<f32>) -> Result<f64, Fail
                 channel: 0,
                 value: [1.0; 3],
             }],
+            rule: BlurRule::SixSigma,
         },
         "noise" => Params::GaussianNoise {
             sigma: 0.1,
@@ -122,20 +124,18 @@ fn transform(task: &str, repeat: usize, image: &Array3<f32>) -> Result<f64, Fail
         "gamma" => Params::Gamma {
             exponents: on_first(1.3),
             inverted: false,
+            keep_statistics: true,
         },
         "affine" => Params::Spatial(SpatialParams {
-            final_shape: [depth, height, width],
             angles_rad: [0.3, 0.2, 0.4],
             scale: [1.1; 3],
+            ..SpatialParams::crop([depth, height, width])
         }),
         _ => return Err(format!("no task `{task}`").into()),
     };
     // Making the copy is no part of the transform.
     let mut samples: Vec<Sample> = (0..repeat)
-        .map(|_| Sample {
-            image: image.clone().insert_axis(Axis(0)),
-            label: Array3::zeros(image.dim()),
-        })
+        .map(|_| Sample::unlabelled(image.clone().insert_axis(Axis(0))))
         .collect();
     best(repeat, || {
         let sample = samples.pop().ok_or("no sample left")?;
@@ -150,10 +150,7 @@ fn whole_list(repeat: usize, image: &Array3<f32>, final_shape: [usize; 3]) -> Re
     let label = patch.map(|&v| i8::from(v > 0.5));
     let mut seconds = 0.0;
     for index in 0..repeat as u64 {
-        let sample = Sample {
-            image: patch.clone().insert_axis(Axis(0)),
-            label: label.clone(),
-        };
+        let sample = Sample::new(patch.clone().insert_axis(Axis(0)), label.clone());
         let mut rng = Seed(1).stream("peers", 0, index);
         let start = Instant::now();
         black_box(pipeline.run(sample, final_shape, &mut rng)?);

@@ -47,6 +47,16 @@ pub enum Error {
         /// Grid of the label.
         label: [usize; 3],
     },
+    /// A map beside the image does not cover the same voxels.
+    #[error(
+        "image has {image:?} voxels (z, y, x), a map beside it {map:?}: both must cover the same grid"
+    )]
+    MapMismatch {
+        /// Grid of the image.
+        image: [usize; 3],
+        /// Grid of the map.
+        map: [usize; 3],
+    },
     /// A sample without voxels, or with an axis too long to address.
     #[error("sample has shape {found:?} (c, z, y, x), expected every axis in 1..=32767")]
     Shape {

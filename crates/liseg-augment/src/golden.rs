@@ -1,6 +1,5 @@
 //! Parity with the reference implementation of nnU-Net's augmentation (batchgeneratorsv2 0.3.6),
-//! on recorded inputs, parameters and outputs. Elastic cases are left out: there is no elastic
-//! transform, as nnU-Net has it off.
+//! and of v1's (batchgenerators 0.25), on recorded inputs, parameters and outputs.
 
 use std::path::PathBuf;
 
@@ -8,8 +7,10 @@ use ndarray::{Array3, Array4, ArrayD, Axis, IxDyn};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
-use crate::spatial::{self, SpatialParams};
-use crate::{AugmentConfig, Interval, OnChannel, Params, Sample, intensity};
+use crate::intensity::BlurRule;
+use crate::spatial::warp::{Grid, coordinates, warp};
+use crate::spatial::{Generation, ReadBack, SpatialParams, elastic, field::Field};
+use crate::{AugmentConfig, Interval, OnChannel, Params, Sample, Scratch, intensity};
 
 /// One group of recorded cases.
 struct Group {
@@ -65,6 +66,12 @@ impl Group {
         })
     }
 
+    fn doubles(&self, key: &Value) -> ArrayD<f64> {
+        self.shape_and(key, Dtype::F64, |bytes| {
+            f64::from_le_bytes(bytes.try_into().unwrap())
+        })
+    }
+
     fn labels(&self, key: &Value) -> ArrayD<i8> {
         let read = |bytes: &[u8]| i16::from_le_bytes(bytes.try_into().unwrap()) as i8;
         self.shape_and(key, Dtype::I16, read)
@@ -112,12 +119,7 @@ fn check_image(group: &Group, case: &Value, params: &Params) {
         .unwrap();
     let (_, z, y, x) = image.dim();
     let label = Array3::from_shape_fn((z, y, x), |(z, y, x)| ((z + y + x) % 3) as i8 - 1);
-    let result = params
-        .apply(Sample {
-            image,
-            label: label.clone(),
-        })
-        .unwrap();
+    let result = params.apply(Sample::new(image, label.clone())).unwrap();
     let expected = group.floats(&case["outputs"]["result"]);
     close(
         &result.image.into_dyn(),
@@ -146,25 +148,30 @@ fn per_channel<T>(list: &Value, read: impl Fn(&Value) -> T) -> Vec<OnChannel<T>>
     .collect()
 }
 
+fn check_gamma(group: &Group, case: &Value) {
+    let params = Params::Gamma {
+        exponents: all_channels(case, group, number(&case["params"]["gamma"])),
+        inverted: case["params"]["invert"].as_bool().unwrap(),
+        keep_statistics: case["params"]["retain_stats"].as_bool().unwrap(),
+    };
+    check_image(group, case, &params);
+}
+
+fn check_contrast(group: &Group, case: &Value) {
+    let params = Params::Contrast {
+        factors: all_channels(case, group, number(&case["params"]["factor"])),
+        keep_range: case["params"]["preserve_range"].as_bool().unwrap(),
+    };
+    check_image(group, case, &params);
+}
+
 #[test]
 fn gamma_agrees_with_the_reference() {
     let Some(group) = Group::open("augment_v2") else {
         return;
     };
     for case in group.of("gamma") {
-        // Without its statistics gamma is not offered.
-        if case["params"]["retain_stats"] == true {
-            let exponents = all_channels(case, &group, number(&case["params"]["gamma"]));
-            let inverted = case["params"]["invert"].as_bool().unwrap();
-            check_image(
-                &group,
-                case,
-                &Params::Gamma {
-                    exponents,
-                    inverted,
-                },
-            );
-        }
+        check_gamma(&group, case);
     }
 }
 
@@ -174,15 +181,19 @@ fn contrast_and_brightness_agree_with_the_reference() {
         return;
     };
     for case in group.of("contrast") {
-        // Contrast without keeping the range is not offered.
-        if case["params"]["preserve_range"] == true {
-            let factors = all_channels(case, &group, number(&case["params"]["factor"]));
-            check_image(&group, case, &Params::Contrast { factors });
-        }
+        check_contrast(&group, case);
     }
     for case in group.of("brightness_multiplicative") {
         let factors = per_channel(&case["params"]["factors"], number);
-        check_image(&group, case, &Params::Brightness { factors });
+        let from_minimum = false;
+        check_image(
+            &group,
+            case,
+            &Params::Brightness {
+                factors,
+                from_minimum,
+            },
+        );
     }
 }
 
@@ -210,7 +221,8 @@ fn blur_agrees_with_the_reference() {
     }
     for case in group.of("gaussian_blur") {
         let sigmas = per_channel(&case["params"]["sigmas_per_channel_and_axis"], numbers);
-        check_image(&group, case, &Params::GaussianBlur { sigmas });
+        let rule = BlurRule::SixSigma;
+        check_image(&group, case, &Params::GaussianBlur { sigmas, rule });
     }
 }
 
@@ -221,7 +233,8 @@ fn low_resolution_agrees_with_the_reference() {
     };
     for case in group.of("simulate_low_resolution") {
         let factors = per_channel(&case["params"]["scales"], numbers);
-        check_image(&group, case, &Params::LowResolution { factors });
+        let read_back = ReadBack::Linear;
+        check_image(&group, case, &Params::LowResolution { factors, read_back });
     }
 }
 
@@ -254,12 +267,10 @@ fn outside_is_masked_and_removed_as_in_the_reference() {
             .floats(&case["inputs"]["image"])
             .into_dimensionality()
             .unwrap();
-        let mut sample = Sample {
-            image,
-            label: label(&case["inputs"]["seg"]),
-        };
+        let sample = Sample::new(image, label(&case["inputs"]["seg"]));
         let [channel] = sizes(&case["params"]["channels"]);
-        sample.mask_outside(&[channel]);
+        let channels = vec![channel];
+        let sample = Params::MaskOutside { channels }.apply(sample).unwrap();
         let expected = group.floats(&case["outputs"]["result"]);
         close(
             &sample.image.into_dyn(),
@@ -271,10 +282,7 @@ fn outside_is_masked_and_removed_as_in_the_reference() {
     for case in group.of("remove_label") {
         let label_in = label(&case["inputs"]["seg"]);
         let (z, y, x) = label_in.dim();
-        let mut sample = Sample {
-            image: Array4::zeros((1, z, y, x)),
-            label: label_in,
-        };
+        let mut sample = Sample::new(Array4::zeros((1, z, y, x)), label_in);
         sample.outside_to_background();
         assert_eq!(sample.label, label(&case["outputs"]["result"]));
     }
@@ -290,9 +298,9 @@ fn affine_matrices_agree_with_the_reference() {
         for row in case["outputs"]["table"].as_array().unwrap() {
             let found = if plane {
                 let [y, x] = numbers(&row["scales"]);
-                spatial::affine::matrix([number(&row["angle"]), 0.0, 0.0], [1.0, y, x])
+                Generation::V2.matrix([number(&row["angle"]), 0.0, 0.0], [1.0, y, x])
             } else {
-                spatial::affine::matrix(numbers(&row["angles"]), numbers(&row["scales"]))
+                Generation::V2.matrix(numbers(&row["angles"]), numbers(&row["scales"]))
             };
             let from = usize::from(plane);
             for (i, expected) in row["matrix"].as_array().unwrap().iter().enumerate() {
@@ -312,9 +320,6 @@ fn spatial_transforms_agree_with_the_reference() {
     };
     for case in group.of("spatial_transform") {
         let name = case["name"].as_str().unwrap();
-        if case["inputs"].get("offsets").is_some() {
-            continue;
-        }
         let mut image = group.floats(&case["inputs"]["image"]);
         let mut label = group.labels(&case["inputs"]["seg"]);
         let params = &case["params"];
@@ -332,9 +337,9 @@ fn spatial_transforms_agree_with_the_reference() {
             let [_, angle] = numbers(&params["angles"]);
             let [scale_y, scale_x] = numbers(&params["scales"]);
             SpatialParams {
-                final_shape: [slices, patch_y, patch_x],
                 angles_rad: [angle, 0.0, 0.0],
                 scale: [1.0, scale_y, scale_x],
+                ..SpatialParams::crop([slices, patch_y, patch_x])
             }
         } else {
             let mut spatial = SpatialParams::crop(sizes(&params["patch_size"]));
@@ -344,14 +349,23 @@ fn spatial_transforms_agree_with_the_reference() {
             }
             spatial
         };
-        let sample = Sample {
-            image: image.into_dimensionality().unwrap(),
-            label: label
-                .index_axis_move(Axis(0), 0)
-                .into_dimensionality()
-                .unwrap(),
+        let label = label.index_axis_move(Axis(0), 0);
+        let sample = Sample::new(
+            image.into_dimensionality().unwrap(),
+            label.into_dimensionality().unwrap(),
+        );
+        let result = match case["inputs"].get("offsets") {
+            None => Params::Spatial(spatial).apply(sample).unwrap(),
+            // Recorded displacements take the place of drawn ones.
+            Some(offsets) => {
+                let offsets = group.floats(offsets);
+                let axis = |k| offsets.index_axis(Axis(0), k).iter().copied().collect();
+                let field = Field::Dense([axis(0), axis(1), axis(2)]);
+                let grid = grid(&spatial, &sample);
+                let scratch = &mut Scratch::new();
+                warp(&sample, &grid, Some(&field), Generation::V2, scratch)
+            }
         };
-        let result = Params::Spatial(spatial).apply(sample).unwrap();
 
         let mut expected = group.floats(&case["outputs"]["image"]);
         if flat {
@@ -377,6 +391,153 @@ fn spatial_transforms_agree_with_the_reference() {
         assert!(
             differing <= allowed,
             "{name}: {differing} labels differ, {allowed} may"
+        );
+    }
+}
+
+fn grid(params: &SpatialParams, sample: &Sample) -> Grid {
+    Grid {
+        input: sample.shape(),
+        output: params.final_shape,
+        matrix: params.generation.matrix(params.angles_rad, params.scale),
+        shift: params.shift,
+    }
+}
+
+#[test]
+fn elastic_fields_agree_with_the_reference() {
+    let Some(group) = Group::open("augment_v2") else {
+        return;
+    };
+    for case in group.of("elastic_field") {
+        let mut noise = group.floats(&case["inputs"]["noise"]);
+        let shape = noise.shape().to_vec().try_into().unwrap();
+        let (sigma, largest) = (
+            number(&case["params"]["sigma"]),
+            number(&case["params"]["magnitude"]),
+        );
+        let values = noise.as_slice_mut().unwrap();
+        elastic::smooth_periodic(values, shape, sigma, largest, &mut Scratch::new());
+        let expected = group.floats(&case["outputs"]["field"]);
+        close(&noise, &expected, &case["tolerance"]["field"], "field");
+    }
+}
+
+#[test]
+fn v1_intensity_transforms_agree_with_the_reference() {
+    let Some(group) = Group::open("augment_v1") else {
+        return;
+    };
+    for case in group.of("gamma_v1") {
+        check_gamma(&group, case);
+    }
+    for case in group.of("contrast") {
+        check_contrast(&group, case);
+    }
+    for case in group.of("gaussian_blur_v1") {
+        let sigma = number(&case["params"]["sigma"]);
+        let sigmas = all_channels(case, &group, [sigma; 3]);
+        let rule = BlurRule::Scipy;
+        check_image(&group, case, &Params::GaussianBlur { sigmas, rule });
+    }
+    for case in group.of("simulate_low_resolution_v1") {
+        let mut factor = [number(&case["params"]["zoom"]); 3];
+        for axis in case["params"]["ignore_axes"]
+            .as_array()
+            .into_iter()
+            .flatten()
+        {
+            factor[axis.as_u64().unwrap() as usize] = 1.0;
+        }
+        let factors = all_channels(case, &group, factor);
+        let read_back = ReadBack::Cubic;
+        check_image(&group, case, &Params::LowResolution { factors, read_back });
+    }
+}
+
+#[test]
+fn v1_spatial_transforms_agree_with_the_reference() {
+    let Some(group) = Group::open("augment_v1") else {
+        return;
+    };
+    for case in group.of("spatial_transform_v1") {
+        let name = case["name"].as_str().unwrap();
+        let params = &case["params"];
+        let mut image = group.floats(&case["inputs"]["image"]);
+        let mut label = group.labels(&case["inputs"]["seg"]);
+        let mut patch: Vec<usize> = serde_json::from_value(params["patch_size"].clone()).unwrap();
+        // A slice is a volume of one.
+        if image.ndim() == 2 {
+            image.insert_axis_inplace(Axis(0));
+            label.insert_axis_inplace(Axis(0));
+            patch.insert(0, 1);
+        }
+        let final_shape = [patch[0], patch[1], patch[2]];
+        let mut spatial = SpatialParams {
+            generation: Generation::V1,
+            ..SpatialParams::crop(final_shape)
+        };
+        if !params["angles"].is_null() {
+            spatial.angles_rad = numbers(&params["angles"]);
+        }
+        if let Some(factor) = params["scale"].as_f64() {
+            let across = if patch[0] == 1 { 1.0 } else { factor };
+            spatial.scale = [across, factor, factor];
+        }
+        let sample = Sample::new(
+            image.insert_axis(Axis(0)).into_dimensionality().unwrap(),
+            label.into_dimensionality().unwrap(),
+        );
+        let scratch = &mut Scratch::new();
+        let field = case["inputs"].get("noise").map(|noise| {
+            let noise = group.doubles(noise);
+            let (sigma, alpha) = (number(&params["sigma"]), number(&params["alpha"]));
+            Field::Dense([0, 1, 2].map(|k| {
+                let noise = noise.index_axis(Axis(0), k);
+                let mut values: Vec<f32> = noise.iter().map(|&v| v as f32).collect();
+                elastic::smooth_zero_border(&mut values, final_shape, sigma, alpha, scratch);
+                values
+            }))
+        });
+        let grid = grid(&spatial, &sample);
+        let points = coordinates(&grid, field.as_ref());
+        let expected = group.floats(&case["outputs"]["coords"]);
+        let axes = expected.shape()[0];
+        for (axis, expected) in expected.outer_iter().enumerate() {
+            for (point, expected) in points.iter().zip(expected) {
+                let found = point[axis + 3 - axes] as f32;
+                assert!(
+                    (found - expected).abs() < 2e-5,
+                    "{name}: {found}, not {expected}"
+                );
+            }
+        }
+        let result = match &field {
+            None => Params::Spatial(spatial).apply(sample.clone()).unwrap(),
+            Some(_) => warp(&sample, &grid, field.as_ref(), Generation::V1, scratch),
+        };
+        let expected = group.floats(&case["outputs"]["image"]);
+        let found = result
+            .image
+            .into_shape_with_order(expected.shape())
+            .unwrap();
+        close(
+            &found.into_dyn(),
+            &expected,
+            &case["tolerance"]["image"],
+            name,
+        );
+        let expected = group.labels(&case["outputs"]["seg_argmax_nearest"]);
+        let differing = expected
+            .iter()
+            .zip(&result.label)
+            .filter(|(a, b)| a != b)
+            .count();
+        let allowed = &case["tolerance"]["seg_argmax_nearest"]["max_mismatch"];
+        println!("{name}: {differing} of {} labels differ", expected.len());
+        assert!(
+            differing as u64 <= allowed.as_u64().unwrap(),
+            "{name}: {differing} labels differ"
         );
     }
 }

@@ -3,6 +3,31 @@
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
+/// How a factor is drawn from an interval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Draw {
+    /// Uniformly.
+    #[default]
+    Uniform,
+    /// Below or above 1 with equal chance; see [`Interval::draw_around_one`].
+    AroundOne,
+    /// The inverse of a uniform number: the interval is of magnifications where the factor
+    /// shrinks.
+    Inverse,
+}
+
+impl Draw {
+    /// A factor from `interval`.
+    pub fn from(self, interval: Interval, rng: &mut dyn Rng) -> f64 {
+        match self {
+            Self::Uniform => interval.draw(rng),
+            Self::AroundOne => interval.draw_around_one(rng),
+            Self::Inverse => 1.0 / interval.draw(rng),
+        }
+    }
+}
+
 /// The numbers from `low` to `high`; in a file an array of two, such as `[0.7, 1.4]`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(from = "[f64; 2]", into = "[f64; 2]")]

@@ -24,7 +24,7 @@
 //! let pipeline = AugmentConfig::default().build()?;
 //! let final_shape = [16, 32, 32];
 //! let [z, y, x] = pipeline.initial_shape(final_shape);
-//! let patch = Sample { image: Array4::ones((1, z, y, x)), label: Array3::zeros((z, y, x)) };
+//! let patch = Sample::new(Array4::ones((1, z, y, x)), Array3::zeros((z, y, x)));
 //!
 //! // One stream per sample: epoch 0, sample 3.
 //! let mut rng = Seed(1).stream("augment", 0, 3);
@@ -37,22 +37,29 @@
 //! # Ok::<(), liseg_augment::Error>(())
 //! ```
 
-mod config;
+mod apply;
+pub mod config;
+mod convolve;
 mod error;
 #[cfg(test)]
 mod golden;
 pub mod intensity;
 mod interval;
+mod math;
+mod noise;
 mod params;
 mod pipeline;
 mod sample;
+mod scratch;
+mod simd;
 pub mod spatial;
 mod transform;
 
-pub use config::{AugmentConfig, Axis, Preset};
+pub use config::{AugmentConfig, Axis, Preset, Views};
 pub use error::{Error, Result};
-pub use interval::Interval;
+pub use interval::{Draw, Interval};
 pub use params::Params;
 pub use pipeline::Pipeline;
-pub use sample::{OUTSIDE, Sample};
+pub use sample::{ExtraMap, MapKind, OUTSIDE, Sample};
+pub use scratch::Scratch;
 pub use transform::{OnChannel, PatchInfo, Transform};

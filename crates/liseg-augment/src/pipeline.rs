@@ -3,7 +3,7 @@
 use rand::Rng;
 
 use crate::transform::chance;
-use crate::{Params, PatchInfo, Result, Sample, Transform};
+use crate::{Params, PatchInfo, Result, Sample, Scratch, Transform};
 
 /// Random transforms that are drawn and applied one after another.
 ///
@@ -63,9 +63,27 @@ impl Pipeline {
     /// # Errors
     /// Those of [`Params::apply`].
     pub fn apply(params: &[Params], sample: Sample) -> Result<Sample> {
+        Scratch::with(|scratch| Self::apply_with(params, sample, scratch))
+    }
+
+    /// [`Self::apply`] with the buffers of `scratch`.
+    ///
+    /// # Errors
+    /// Those of [`Params::apply`].
+    pub fn apply_with(params: &[Params], sample: Sample, scratch: &mut Scratch) -> Result<Sample> {
         params
             .iter()
-            .try_fold(sample, |sample, params| params.apply(sample))
+            .try_fold(sample, |sample, params| params.apply_with(sample, scratch))
+    }
+
+    /// Draws and applies to a patch that has its final shape already, such as one that another
+    /// pipeline made: the strong view of a weak one.
+    ///
+    /// # Errors
+    /// Those of [`Params::apply`].
+    pub fn run_on_view(&self, sample: Sample, rng: &mut dyn Rng) -> Result<Sample> {
+        let shape = sample.shape();
+        self.run(sample, shape, rng)
     }
 
     /// Draws and applies: from a patch of [`Self::initial_shape`] to one of `final_shape`

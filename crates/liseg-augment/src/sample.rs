@@ -10,7 +10,25 @@ pub(crate) const LONGEST_SIDE: usize = 32767;
 /// The label of voxels outside the image.
 pub const OUTSIDE: i8 = -1;
 
-/// An image patch and its label on one grid.
+/// How a map beside the image is carried along by spatial transforms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MapKind {
+    /// A quantity, such as a weight: interpolated linearly, 0 outside the image.
+    Quantity,
+    /// Numbers of regions, such as supervoxels: the nearest voxel's, −1 outside the image.
+    Regions,
+}
+
+/// A map beside the image: supervoxels, a weight for each voxel, a soft label.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExtraMap {
+    /// One value for each voxel, `[z, y, x]`.
+    pub values: Array3<f32>,
+    /// How the values are read between voxels.
+    pub kind: MapKind,
+}
+
+/// An image patch, its label and further maps on one grid.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
     /// Intensities with axes `[c, z, y, x]`, normalised; 0 where the patch leaves the image.
@@ -18,9 +36,23 @@ pub struct Sample {
     /// Labels with axes `[z, y, x]`: 0 is background, [`OUTSIDE`] (−1) lies outside the image.
     /// An unlabelled patch holds 0 and −1 only.
     pub label: Array3<i8>,
+    /// Further maps: moved by spatial transforms, untouched by all others. Usually none.
+    pub maps: Vec<ExtraMap>,
 }
 
 impl Sample {
+    /// An image and its label, without further maps.
+    pub fn new(image: Array4<f32>, label: Array3<i8>) -> Self {
+        let maps = Vec::new();
+        Self { image, label, maps }
+    }
+
+    /// An image without a label: all its voxels are inside and background.
+    pub fn unlabelled(image: Array4<f32>) -> Self {
+        let (_, z, y, x) = image.dim();
+        Self::new(image, Array3::zeros((z, y, x)))
+    }
+
     /// Size of the grid, `[z, y, x]` in voxels.
     pub fn shape(&self) -> [usize; 3] {
         let (z, y, x) = self.label.dim();
@@ -72,9 +104,21 @@ impl Sample {
                 found: [c, z, y, x],
             });
         }
+        if let Some(map) = self.maps.iter().find(|map| map.values.dim() != (z, y, x)) {
+            let (z, y, x) = map.values.dim();
+            return Err(Error::MapMismatch {
+                image: label,
+                map: [z, y, x],
+            });
+        }
+        let in_order = |map: ExtraMap| ExtraMap {
+            values: standard(map.values),
+            ..map
+        };
         Ok(Self {
             image: standard(self.image),
             label: standard(self.label),
+            maps: self.maps.into_iter().map(in_order).collect(),
         })
     }
 }
@@ -94,19 +138,13 @@ mod tests {
 
     #[test]
     fn a_sample_on_two_grids_is_refused() {
-        let sample = Sample {
-            image: Array4::zeros((1, 2, 3, 4)),
-            label: Array3::zeros((2, 3, 5)),
-        };
+        let sample = Sample::new(Array4::zeros((1, 2, 3, 4)), Array3::zeros((2, 3, 5)));
         let message = sample.into_checked().unwrap_err().to_string();
         assert!(
             message.contains("[2, 3, 4]") && message.contains("[2, 3, 5]"),
             "{message}"
         );
-        let sample = Sample {
-            image: Array4::zeros((0, 2, 3, 4)),
-            label: Array3::zeros((2, 3, 4)),
-        };
+        let sample = Sample::new(Array4::zeros((0, 2, 3, 4)), Array3::zeros((2, 3, 4)));
         assert_eq!(
             sample.into_checked(),
             Err(Error::Shape {
@@ -120,10 +158,7 @@ mod tests {
         let mut image =
             Array4::from_shape_fn((1, 2, 3, 4), |(_, z, y, x)| (z * 12 + y * 4 + x) as f32);
         image.invert_axis(ndarray::Axis(3));
-        let sample = Sample {
-            image: image.clone(),
-            label: Array3::zeros((2, 3, 4)),
-        };
+        let sample = Sample::new(image.clone(), Array3::zeros((2, 3, 4)));
         let checked = sample.into_checked().unwrap();
         assert!(checked.image.is_standard_layout());
         assert_eq!(checked.image, image);

@@ -2,7 +2,8 @@
 
 use liseg_augment::{
     AugmentConfig, Axis, Interval, OUTSIDE, OnChannel, Params, PatchInfo, Pipeline, Preset, Sample,
-    spatial::SpatialParams,
+    intensity::BlurRule,
+    spatial::{ReadBack, SpatialParams},
 };
 use liseg_volume::Seed;
 use ndarray::{Array3, Array4};
@@ -24,7 +25,7 @@ fn sample(channels: usize, shape: [usize; 3], seed: u64) -> Sample {
         3 => 2,
         _ => 0,
     });
-    Sample { image, label }
+    Sample::new(image, label)
 }
 
 /// The default ranges with everything likely.
@@ -48,6 +49,10 @@ fn eager(preset: Preset) -> Pipeline {
 /// Shapes on both sides of the limit between full and in-slice rotation.
 fn shapes() -> impl Strategy<Value = [usize; 3]> {
     [1usize..10, 1usize..16, 1usize..16]
+}
+
+fn on_first<T>(value: T) -> Vec<OnChannel<T>> {
+    vec![OnChannel { channel: 0, value }]
 }
 
 /// The label values that occur.
@@ -137,13 +142,23 @@ proptest! {
         let neutral = [
             Params::Spatial(SpatialParams::crop(shape)),
             Params::GaussianNoise { sigma: 0.0, seed },
-            Params::GaussianBlur { sigmas: each(0.0) },
-            Params::Brightness { factors: one() },
-            Params::Contrast { factors: one() },
-            Params::LowResolution { factors: each(1.0) },
-            Params::Gamma { exponents: one(), inverted: false },
-            Params::Gamma { exponents: one(), inverted: true },
+            Params::GaussianBlur { sigmas: each(0.0), rule: BlurRule::SixSigma },
+            Params::GaussianBlur { sigmas: each(0.0), rule: BlurRule::Scipy },
+            Params::Brightness { factors: one(), from_minimum: false },
+            Params::Brightness { factors: one(), from_minimum: true },
+            Params::Contrast { factors: one(), keep_range: true },
+            Params::LowResolution { factors: each(1.0), read_back: ReadBack::Linear },
+            Params::LowResolution { factors: each(1.0), read_back: ReadBack::Cubic },
+            Params::Gamma { exponents: one(), inverted: false, keep_statistics: true },
+            Params::Gamma { exponents: one(), inverted: true, keep_statistics: true },
             Params::Mirror { axes: [false; 3] },
+            Params::BiasField { fields: on_first(vec![0.0; 20]) },
+            Params::Ghosting { axis: 1, ghosts: 4, strengths: on_first(0.0) },
+            Params::Motion { axis: 2, shifts: vec![0.0, 0.0] },
+            Params::Curve { points: on_first(vec![0.0, 0.5, 1.0]) },
+            Params::NonContrast { shift: 0.0, vessels: 1.0 },
+            Params::Mixing { seed, layers: 4, hidden: 2, share: 0.0 },
+            Params::Histogram { targets: on_first(vec![0.3; 11]), share: 0.0 },
         ];
         for params in neutral {
             prop_assert_eq!(&params.apply(patch.clone()).unwrap(), &patch, "{:?}", params);
@@ -159,7 +174,7 @@ proptest! {
         in_slice: bool, seed in any::<u64>(),
     ) {
         let patch = sample(1, shape, seed);
-        let mut params = SpatialParams { final_shape: out, angles_rad, scale };
+        let mut params = SpatialParams { angles_rad, scale, ..SpatialParams::crop(out) };
         if in_slice {
             params.final_shape[0] = shape[0];
             params.angles_rad = [angles_rad[0], 0.0, 0.0];

@@ -75,7 +75,7 @@ impl PatchMaker {
             None => cut_inside(shape, corner, size),
         };
         let image = cut(case.image(), corner, size, 0.0).insert_axis(Axis(0));
-        let sample = self.augment(Sample { image, label }, case, iteration, slot, &mut rng)?;
+        let sample = self.augment(Sample::new(image, label), case, iteration, slot, &mut rng)?;
         Ok(LabelledPatch {
             valid: sample.label.mapv(|label| u8::from(label >= 0)),
             label: sample.label.mapv(|label| label.max(0) as u8),
@@ -92,7 +92,13 @@ impl PatchMaker {
         let size = self.sampler.initial();
         let image = cut(case.image(), corner, size, 0.0).insert_axis(Axis(0));
         let label = cut_inside(shape, corner, size);
-        let sample = self.augment(Sample { image, label }, &case.0, iteration, slot, &mut rng)?;
+        let sample = self.augment(
+            Sample::new(image, label),
+            &case.0,
+            iteration,
+            slot,
+            &mut rng,
+        )?;
         Ok(UnlabelledPatch {
             valid: sample.label.mapv(|label| u8::from(label >= 0)),
             image: sample.image,

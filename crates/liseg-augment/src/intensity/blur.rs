@@ -1,17 +1,49 @@
 //! Gaussian blur.
 
 use rand::Rng;
+use serde::{Deserialize, Serialize};
 
+use crate::convolve::{Border, convolve, gaussian};
 use crate::transform::per_channel;
-use crate::{Interval, Params, PatchInfo, Transform};
+use crate::{Interval, Params, PatchInfo, Scratch, Transform};
 
-/// Smooths channels with a Gaussian kernel whose width is drawn for each axis.
+/// For which axes a width is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BlurAxes {
+    /// One for each axis (batchgeneratorsv2).
+    #[default]
+    Each,
+    /// One for all axes (batchgenerators).
+    Same,
+    /// One for the axes of a slice, and none across slices.
+    InPlane,
+}
+
+/// Where a Gaussian kernel ends and how the patch goes on beyond its border.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BlurRule {
+    /// As batchgeneratorsv2: an odd number of weights near 6 σ + 0.5, reflection at the outermost
+    /// voxel.
+    #[default]
+    SixSigma,
+    /// As SciPy and batchgenerators: weights up to ⌊4 σ + 0.5⌋, reflection with the outermost
+    /// voxel repeated.
+    Scipy,
+}
+
+/// Smooths channels with a Gaussian kernel.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GaussianBlur {
     /// Probability that a channel is smoothed.
     pub channel_probability: f64,
     /// Standard deviation in voxels.
     pub sigma: Interval,
+    /// For which axes it is drawn.
+    pub axes: BlurAxes,
+    /// The kernel.
+    pub rule: BlurRule,
 }
 
 impl Transform for GaussianBlur {
@@ -20,91 +52,40 @@ impl Transform for GaussianBlur {
     }
 
     fn sample(&self, info: &PatchInfo, rng: &mut dyn Rng) -> Params {
-        Params::GaussianBlur {
-            sigmas: per_channel(info, self.channel_probability, rng, |rng| {
-                [(); 3].map(|()| self.sigma.draw(rng))
-            }),
-        }
+        let sigmas = per_channel(info, self.channel_probability, rng, |rng| match self.axes {
+            BlurAxes::Each => [(); 3].map(|()| self.sigma.draw(rng)),
+            BlurAxes::Same => [self.sigma.draw(rng); 3],
+            BlurAxes::InPlane => {
+                let sigma = self.sigma.draw(rng);
+                [0.0, sigma, sigma]
+            }
+        });
+        let rule = self.rule;
+        Params::GaussianBlur { sigmas, rule }
     }
 }
 
-/// Smooths one channel of the given shape (`[z, y, x]`) axis by axis, x last. The patch is
-/// continued by reflection at its outermost voxels.
-pub(crate) fn smooth(image: &mut [f32], shape: [usize; 3], sigmas: [f64; 3]) {
-    let [nz, ny, nx] = shape;
-    let mut copy = vec![0.0; ny.max(nz) * nx];
-    // Along z: for each y, the rows of all slices.
-    let kernel = kernel(sigmas[0]);
-    if kernel.len() > 1 {
-        for y in 0..ny {
-            let start = |z: usize| (z * ny + y) * nx;
-            for (z, row) in copy.chunks_exact_mut(nx).take(nz).enumerate() {
-                row.copy_from_slice(&image[start(z)..][..nx]);
+/// Smooths one channel of the given shape (`[z, y, x]`) axis by axis, x last.
+pub(crate) fn smooth(
+    image: &mut [f32],
+    shape: [usize; 3],
+    sigmas: [f64; 3],
+    rule: BlurRule,
+    scratch: &mut Scratch,
+) {
+    for (axis, sigma) in sigmas.into_iter().enumerate() {
+        let (kernel, border) = match rule {
+            BlurRule::SixSigma => (kernel(sigma), Border::Reflect),
+            BlurRule::Scipy => {
+                let radius = (4.0 * sigma + 0.5) as usize;
+                (gaussian(sigma, radius), Border::Symmetric)
             }
-            for z in 0..nz {
-                combine_rows(&mut image[start(z)..][..nx], &copy, z, nz, &kernel);
-            }
-        }
-    }
-    // Along y: for each slice, its rows.
-    let kernel = self::kernel(sigmas[1]);
-    if kernel.len() > 1 {
-        for slice in image.chunks_exact_mut(ny * nx) {
-            copy[..ny * nx].copy_from_slice(slice);
-            for (y, row) in slice.chunks_exact_mut(nx).enumerate() {
-                combine_rows(row, &copy, y, ny, &kernel);
-            }
-        }
-    }
-    // Along x: each row, with its reflection at both ends.
-    let kernel = self::kernel(sigmas[2]);
-    if kernel.len() > 1 {
-        let radius = kernel.len() / 2;
-        let mut padded = vec![0.0; nx + 2 * radius];
-        for row in image.chunks_exact_mut(nx) {
-            padded[radius..radius + nx].copy_from_slice(row);
-            for k in 0..radius {
-                padded[k] = row[reflect(k as isize - radius as isize, nx)];
-                padded[radius + nx + k] = row[reflect((nx + k) as isize, nx)];
-            }
-            row.fill(0.0);
-            for (offset, &weight) in kernel.iter().enumerate() {
-                accumulate(row, &padded[offset..offset + nx], weight);
-            }
-        }
+        };
+        convolve(image, shape, axis, &kernel, border, scratch);
     }
 }
 
-/// `out` = Σ weight · row around row `at` of the `count` rows in `rows`.
-fn combine_rows(out: &mut [f32], rows: &[f32], at: usize, count: usize, kernel: &[f32]) {
-    let length = out.len();
-    let radius = (kernel.len() / 2) as isize;
-    out.fill(0.0);
-    for (offset, &weight) in kernel.iter().enumerate() {
-        let row = reflect(at as isize + offset as isize - radius, count);
-        accumulate(out, &rows[row * length..][..length], weight);
-    }
-}
-
-/// `out` += `weight` · `row`.
-fn accumulate(out: &mut [f32], row: &[f32], weight: f32) {
-    for (sum, &value) in out.iter_mut().zip(row) {
-        *sum += weight * value;
-    }
-}
-
-/// The voxel that stands at `index` when `count` voxels are continued by reflection without
-/// repeating the outermost: … 2 1 | 0 1 2 … .
-fn reflect(index: isize, count: usize) -> usize {
-    let last = count as isize - 1;
-    if last == 0 {
-        return 0;
-    }
-    let index = index.rem_euclid(2 * last);
-    index.min(2 * last - index) as usize
-}
-
-/// The weights exp(−x² / 2σ²) at whole x, normalised. Their number is the odd integer nearest to
+/// The kernel of [`BlurRule::SixSigma`]: its number of weights is the odd integer nearest to
 /// 6 σ + 0.5 as batchgeneratorsv2 rounds it: half to even, then away from an even result
 /// towards 6 σ + 0.5. One weight for σ = 0.
 pub(crate) fn kernel(sigma: f64) -> Vec<f32> {
@@ -113,19 +94,7 @@ pub(crate) fn kernel(sigma: f64) -> Vec<f32> {
     if taps % 2.0 == 0.0 {
         taps += if width >= taps { 1.0 } else { -1.0 };
     }
-    let taps = taps.max(1.0) as usize;
-    if taps == 1 {
-        return vec![1.0];
-    }
-    let centre = (taps / 2) as f64;
-    let weights: Vec<f64> = (0..taps)
-        .map(|k| (-0.5 * ((k as f64 - centre) / sigma).powi(2)).exp())
-        .collect();
-    let sum: f64 = weights.iter().sum();
-    weights
-        .into_iter()
-        .map(|weight| (weight / sum) as f32)
-        .collect()
+    gaussian(sigma, taps.max(1.0) as usize / 2)
 }
 
 #[cfg(test)]
@@ -147,18 +116,12 @@ mod tests {
     }
 
     #[test]
-    fn reflection_leaves_out_the_edge_and_works_for_short_axes() {
-        let found: Vec<_> = (-4..7).map(|k| reflect(k, 3)).collect();
-        assert_eq!(found, [0, 1, 2, 1, 0, 1, 2, 1, 0, 1, 2]);
-        assert_eq!(reflect(-3, 1), 0);
-    }
-
-    #[test]
     fn a_point_becomes_the_product_of_the_kernels() {
         let (shape, sigmas) = ([9, 8, 7], [0.5, 0.8, 1.0]);
         let mut image = vec![0.0f32; 9 * 8 * 7];
         image[(4 * 8 + 4) * 7 + 3] = 1.0;
-        smooth(&mut image, shape, sigmas);
+        let rule = BlurRule::SixSigma;
+        smooth(&mut image, shape, sigmas, rule, &mut Scratch::new());
         let [kz, ky, kx] = sigmas.map(kernel);
         let at = |kernel: &[f32], distance: isize| {
             let index = (kernel.len() / 2) as isize + distance;

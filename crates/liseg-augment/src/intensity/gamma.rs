@@ -3,6 +3,8 @@
 use rand::Rng;
 
 use super::statistics::Statistics;
+use crate::math::power_of_unit;
+use crate::simd::wide;
 use crate::transform::per_channel;
 use crate::{Interval, Params, PatchInfo, Transform};
 
@@ -32,21 +34,24 @@ impl Transform for Gamma {
         Params::Gamma {
             exponents: per_channel(info, 1.0, rng, |rng| self.exponent.draw_around_one(rng)),
             inverted: self.inverted,
+            keep_statistics: true,
         }
     }
 }
 
 /// With s = −1 if inverted, else 1, and the range \[lo, lo + r\] of s x:
 /// y = ((s x − lo) / max(r, 1e-7))^exponent, then
-/// s · ((y − mean(y)) · std(x) / std(y) + mean(s x)).
+/// s · ((y − mean(y)) · std(x) / std(y) + mean(s x)), or s · (y r + lo) where mean and standard
+/// deviation are not restored.
 ///
 /// The reference scales y back by r and adds lo before it takes mean and standard deviation;
-/// both cancel, so they are left out but for its bound on std(y).
+/// both cancel, so they are left out but for its bound on std(y). Batchgenerators adds small
+/// numbers where batchgeneratorsv2 takes a maximum; the difference is below 1e-6.
 #[expect(
     clippy::float_cmp,
     reason = "the way there and back rounds: only doing nothing is the identity"
 )]
-pub(crate) fn raise(image: &mut [f32], exponent: f64, inverted: bool) {
+pub(crate) fn raise(image: &mut [f32], exponent: f64, inverted: bool, keep_statistics: bool) {
     let exponent = exponent as f32;
     if exponent == 1.0 {
         return;
@@ -59,14 +64,32 @@ pub(crate) fn raise(image: &mut [f32], exponent: f64, inverted: bool) {
     };
     let range = f64::from(before.max) - f64::from(before.min);
     let to_unit = (1.0 / range.max(SMALLEST_SPREAD)) as f32;
-    for value in image.iter_mut() {
-        *value = ((sign * *value - low) * to_unit).powf(exponent);
+    wide(|| run(image, sign, low, to_unit, exponent));
+    // y · gain + offset, both with the sign of the input.
+    let (mean, gain, offset) = if keep_statistics {
+        let after = Statistics::of(image);
+        let gain = before.std * range / (after.std * range).max(SMALLEST_SPREAD);
+        (
+            after.mean as f32,
+            f64::from(sign) * gain,
+            before.mean as f32,
+        )
+    } else {
+        (0.0, f64::from(sign) * range, sign * low)
+    };
+    let gain = gain as f32;
+    wide(|| scale(image, mean, gain, offset));
+}
+
+#[inline(always)]
+fn run(image: &mut [f32], sign: f32, low: f32, to_unit: f32, exponent: f32) {
+    for value in image {
+        *value = power_of_unit((sign * *value - low) * to_unit, exponent);
     }
-    let after = Statistics::of(image);
-    let gain = before.std * range / (after.std * range).max(SMALLEST_SPREAD);
-    // s · ((y − mean(y)) · gain + s · mean(x)) = (y − mean(y)) · s · gain + mean(x)
-    let (mean, gain) = (after.mean as f32, f64::from(sign) * gain);
-    let (gain, offset) = (gain as f32, before.mean as f32);
+}
+
+#[inline(always)]
+fn scale(image: &mut [f32], mean: f32, gain: f32, offset: f32) {
     for value in image {
         *value = (*value - mean) * gain + offset;
     }
@@ -84,7 +107,7 @@ mod tests {
         let before = Statistics::of(&image);
         for inverted in [false, true] {
             let mut raised = image.clone();
-            raise(&mut raised, 1.5, inverted);
+            raise(&mut raised, 1.5, inverted, true);
             let after = Statistics::of(&raised);
             assert!((after.mean - before.mean).abs() < 1e-5);
             assert!((after.std - before.std).abs() < 1e-5);

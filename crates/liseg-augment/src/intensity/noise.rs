@@ -1,9 +1,8 @@
 //! Gaussian noise.
 
-use rand::rngs::ChaCha8Rng;
-use rand::{Rng, RngExt, SeedableRng};
-use rand_distr::StandardNormal;
+use rand::Rng;
 
+use crate::noise::add_normals;
 use crate::{Interval, Params, PatchInfo, Transform};
 
 /// Adds normal noise with one standard deviation for all channels, independent in each.
@@ -34,11 +33,7 @@ pub(crate) fn add(image: &mut [f32], sigma: f64, seed: u64) {
     if sigma == 0.0 {
         return;
     }
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    for value in image {
-        let noise: f32 = rng.sample(StandardNormal);
-        *value += sigma * noise;
-    }
+    add_normals(image, sigma, seed);
 }
 
 #[cfg(test)]

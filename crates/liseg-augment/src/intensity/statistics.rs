@@ -1,7 +1,9 @@
 //! Mean, spread and range of one channel.
 
+use crate::simd::wide;
+
 /// Partial sums kept side by side: enough to hide the latency of the additions.
-const LANES: usize = 8;
+const LANES: usize = 16;
 
 /// Mean, population standard deviation and range.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -15,6 +17,11 @@ pub(super) struct Statistics {
 impl Statistics {
     /// The statistics of `values`, summed in f64.
     pub(super) fn of(values: &[f32]) -> Self {
+        wide(|| Self::sum(values))
+    }
+
+    #[inline(always)]
+    fn sum(values: &[f32]) -> Self {
         // A value of the data as origin: the variance of a bright, flat image does not cancel.
         let origin = f64::from(values.first().copied().unwrap_or(0.0));
         let mut sums = [0.0f64; LANES];
@@ -47,6 +54,26 @@ impl Statistics {
             min: min.into_iter().fold(f32::INFINITY, f32::min),
             max: max.into_iter().fold(f32::NEG_INFINITY, f32::max),
         }
+    }
+}
+
+/// Moves and scales `image` so that it has the mean and the standard deviation of `wanted`. A flat
+/// image becomes the mean.
+pub(super) fn restore(image: &mut [f32], wanted: &Statistics) {
+    let found = Statistics::of(image);
+    let gain = match found.std > 0.0 {
+        true => (wanted.std / found.std) as f32,
+        false => 0.0,
+    };
+    let gain = if gain.is_finite() { gain } else { 0.0 };
+    let (mean, offset) = (found.mean as f32, wanted.mean as f32);
+    wide(|| move_and_scale(image, mean, gain, offset));
+}
+
+#[inline(always)]
+fn move_and_scale(image: &mut [f32], mean: f32, gain: f32, offset: f32) {
+    for value in image {
+        *value = (*value - mean) * gain + offset;
     }
 }
 

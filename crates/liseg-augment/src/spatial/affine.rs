@@ -1,22 +1,19 @@
-//! Rotation and scaling.
+//! Draws rotation, scaling and elastic deformation.
 
-use ndarray::{Array3, Array4, s};
-use rand::Rng;
-use serde::{Deserialize, Serialize};
+use rand::{Rng, RngExt};
 
-use super::resample::resample;
-use crate::sample::LONGEST_SIDE;
+use super::{Elastic, Generation, SpatialParams};
 use crate::transform::{chance, in_plane_only};
-use crate::{Error, Interval, OUTSIDE, Params, PatchInfo, Result, Sample, Transform};
+use crate::{Draw, Interval, Params, PatchInfo, Transform};
 
 /// nnU-Net makes room for patches shrunk by 1 / 0.85 although it shrinks up to 1.4-fold: the
 /// corners of such patches are padding, which is cheaper than loading three times the voxels.
 const SMALLEST_SHRINK: f64 = 0.85;
 
-/// Turns and scales the patch in one resampling and brings it to its final shape.
+/// Turns, scales and deforms the patch in one resampling and brings it to its final shape.
 ///
-/// Rotation and scaling are drawn independently; without either the patch is cropped around its
-/// centre. Flat patches ([`Self::in_plane_ratio`]) are turned and scaled within their slices.
+/// Rotation, scaling and deformation are drawn independently; without any of them the patch is
+/// cropped around its centre. Flat patches ([`Self::in_plane_ratio`]) are turned and scaled within their slices.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Spatial {
     /// Probability of a rotation.
@@ -25,10 +22,23 @@ pub struct Spatial {
     pub rotation_degrees: Interval,
     /// The one angle within the slices of a flat patch, in degrees.
     pub rotation_degrees_in_plane: Interval,
+    /// Axes around which patches that are not flat are turned, `[z, y, x]`.
+    pub rotation_axes: [bool; 3],
     /// Probability of scaling.
     pub scaling_probability: f64,
-    /// Scale factor, one for all axes; above 1 shrinks what is seen.
+    /// Scale factor; above 1 shrinks what is seen.
     pub scaling: Interval,
+    /// How it is drawn.
+    pub scaling_draw: Draw,
+    /// Whether a factor is drawn for each axis, not one for all.
+    pub scaling_per_axis: bool,
+    /// How far a magnified patch may look away from the centre, as a share of what it no longer
+    /// sees: 0 is a central crop, 1 a crop anywhere.
+    pub crop_jitter: f64,
+    /// Elastic deformation.
+    pub elastic: Elastic,
+    /// Conventions of the resampling.
+    pub generation: Generation,
     /// Patches with max(shape) / shape\[0\] above this are flat.
     pub in_plane_ratio: f64,
 }
@@ -39,18 +49,43 @@ impl Transform for Spatial {
     }
 
     fn sample(&self, info: &PatchInfo, rng: &mut dyn Rng) -> Params {
-        let in_plane = in_plane_only(info.final_shape, self.in_plane_ratio);
-        let mut params = SpatialParams::crop(info.final_shape);
+        let shape = info.final_shape;
+        let in_plane = in_plane_only(shape, self.in_plane_ratio);
+        let mut params = SpatialParams {
+            generation: self.generation,
+            ..SpatialParams::crop(shape)
+        };
         if chance(rng, self.rotation_probability) {
             if in_plane {
                 params.angles_rad[0] = self.rotation_degrees_in_plane.draw(rng).to_radians();
             } else {
-                params.angles_rad = [(); 3].map(|()| self.rotation_degrees.draw(rng).to_radians());
+                params.angles_rad = self.rotation_axes.map(|turned| match turned {
+                    true => self.rotation_degrees.draw(rng).to_radians(),
+                    false => 0.0,
+                });
             }
         }
         if chance(rng, self.scaling_probability) {
-            let factor = self.scaling.draw(rng);
-            params.scale = [if in_plane { 1.0 } else { factor }, factor, factor];
+            let factor = self.scaling_draw.from(self.scaling, rng);
+            params.scale = [factor; 3];
+            if self.scaling_per_axis {
+                for factor in &mut params.scale[1..] {
+                    *factor = self.scaling_draw.from(self.scaling, rng);
+                }
+            }
+            if in_plane {
+                params.scale[0] = 1.0;
+            }
+            if self.crop_jitter > 0.0 {
+                for (axis, shift) in params.shift.iter_mut().enumerate() {
+                    let unseen = (1.0 - params.scale[axis]).max(0.0) * shape[axis] as f64;
+                    let place: f64 = rng.random_range(-0.5..=0.5);
+                    *shift = place * self.crop_jitter * unseen;
+                }
+            }
+        }
+        if self.elastic.probability > 0.0 && chance(rng, self.elastic.probability) {
+            params.elastic = Some(self.elastic.sample(shape, in_plane, rng));
         }
         Params::Spatial(params)
     }
@@ -68,10 +103,17 @@ impl Transform for Spatial {
                 self.rotation_degrees
             };
             let angle = range.reach().min(90.0).to_radians();
-            for axis in 0..if in_plane { 1 } else { 3 } {
+            for axis in 0..3 {
+                if if in_plane {
+                    axis > 0
+                } else {
+                    !self.rotation_axes[axis]
+                } {
+                    continue;
+                }
                 let mut angles = [0.0; 3];
                 angles[axis] = angle;
-                let rotation = matrix(angles, [1.0; 3]);
+                let rotation = Generation::V2.matrix(angles, [1.0; 3]);
                 for (k, needed) in needed.iter_mut().enumerate() {
                     let reach: f64 = (0..3).map(|j| rotation[j][k] * patch[j]).sum();
                     *needed = needed.max(reach.abs());
@@ -79,7 +121,11 @@ impl Transform for Spatial {
             }
         }
         if self.scaling_probability > 0.0 {
-            let shrink = SMALLEST_SHRINK.max(1.0 / self.scaling.high.max(1.0));
+            let largest = match self.scaling_draw {
+                Draw::Inverse => 1.0 / self.scaling.low,
+                Draw::Uniform | Draw::AroundOne => self.scaling.high,
+            };
+            let shrink = SMALLEST_SHRINK.max(1.0 / largest.max(1.0));
             needed = needed.map(|side| side / shrink);
         }
         let mut shape = needed.map(|side| side as usize);
@@ -88,124 +134,4 @@ impl Transform for Spatial {
         }
         shape
     }
-}
-
-/// A drawn rotation and scaling.
-///
-/// Output voxel k reads the input at A (k − (P − 1)/2) + (S − 1)/2, where P is the final shape, S
-/// the input's and A = Rz Ry Rx diag(scale), with axes in the order (z, y, x): "Rx" turns around
-/// the first axis, within the slices.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SpatialParams {
-    /// Shape of the result, `[z, y, x]` in voxels.
-    pub final_shape: [usize; 3],
-    /// Angles around the axes z, y, x in radians; finite.
-    pub angles_rad: [f64; 3],
-    /// Scale factors along z, y, x, each in 0.01..=100; above 1 shrinks what is seen.
-    pub scale: [f64; 3],
-}
-
-impl SpatialParams {
-    /// Neither rotation nor scaling: a central crop, padded where the input is smaller.
-    pub const fn crop(final_shape: [usize; 3]) -> Self {
-        Self {
-            final_shape,
-            angles_rad: [0.0; 3],
-            scale: [1.0; 3],
-        }
-    }
-
-    fn check(&self) -> Result<()> {
-        let wrong = |field, found: String, expected| {
-            Err(Error::Parameter {
-                transform: "spatial",
-                field,
-                found,
-                expected,
-            })
-        };
-        let sides_fit = self
-            .final_shape
-            .iter()
-            .all(|side| (1..=LONGEST_SIDE).contains(side));
-        let voxels: u64 = self.final_shape.iter().map(|&side| side as u64).product();
-        if !sides_fit || voxels > u64::from(u32::MAX) {
-            let expected = "sides of 1 to 32767 and at most 2^32 - 1 voxels";
-            return wrong("final_shape", format!("{:?}", self.final_shape), expected);
-        }
-        if !self.angles_rad.iter().all(|angle| angle.is_finite()) {
-            return wrong(
-                "angles_rad",
-                format!("{:?}", self.angles_rad),
-                "finite numbers",
-            );
-        }
-        if !self
-            .scale
-            .iter()
-            .all(|factor| (0.01..=100.0).contains(factor))
-        {
-            return wrong(
-                "scale",
-                format!("{:?}", self.scale),
-                "factors from 0.01 to 100",
-            );
-        }
-        Ok(())
-    }
-
-    /// Applies the parameters to a checked sample.
-    pub(crate) fn apply(&self, sample: Sample) -> Result<Sample> {
-        self.check()?;
-        // What was not drawn is exactly neutral.
-        Ok(if *self == Self::crop(self.final_shape) {
-            crop(sample, self.final_shape)
-        } else {
-            resample(
-                &sample,
-                self.final_shape,
-                matrix(self.angles_rad, self.scale),
-            )
-        })
-    }
-}
-
-/// Rz Ry Rx diag(scale), rows and columns in the order (z, y, x).
-pub(crate) fn matrix(angles_rad: [f64; 3], scale: [f64; 3]) -> [[f64; 3]; 3] {
-    let [(sx, cx), (sy, cy), (sz, cz)] = angles_rad.map(f64::sin_cos);
-    let rotation = [
-        [cz * cy, cz * sy * sx - sz * cx, cz * sy * cx + sz * sx],
-        [sz * cy, sz * sy * sx + cz * cx, sz * sy * cx - cz * sx],
-        [-sy, cy * sx, cy * cx],
-    ];
-    rotation.map(|[a, b, c]| [a * scale[0], b * scale[1], c * scale[2]])
-}
-
-/// The central part of the sample, from S//2 − P//2 on; where it is smaller than the final
-/// shape, image 0 and label −1.
-fn crop(sample: Sample, final_shape: [usize; 3]) -> Sample {
-    let shape = sample.shape();
-    if shape == final_shape {
-        return sample;
-    }
-    // Along each axis: where the copied part starts in the input and in the output, its length.
-    let [z, y, x] = [0, 1, 2].map(|axis| {
-        let (input, output) = (shape[axis], final_shape[axis]);
-        let from = (input / 2).saturating_sub(output / 2);
-        let to = (output / 2).saturating_sub(input / 2);
-        (from, to, (input - from).min(output - to))
-    });
-    let [nz, ny, nx] = final_shape;
-    let mut image = Array4::zeros((sample.channels(), nz, ny, nx));
-    let mut label = Array3::from_elem((nz, ny, nx), OUTSIDE);
-    let source = |(from, _, count): (usize, usize, usize)| from..from + count;
-    let target = |(_, to, count): (usize, usize, usize)| to..to + count;
-    image
-        .slice_mut(s![.., target(z), target(y), target(x)])
-        .assign(&sample.image.slice(s![.., source(z), source(y), source(x)]));
-    label
-        .slice_mut(s![target(z), target(y), target(x)])
-        .assign(&sample.label.slice(s![source(z), source(y), source(x)]));
-    Sample { image, label }
 }

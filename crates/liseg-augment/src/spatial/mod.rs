@@ -1,10 +1,20 @@
-//! Transforms of the grid: rotation and scaling, mirroring, and simulated low resolution.
+//! Transforms of the grid: rotation, scaling, elastic deformation and cropping in one resampling;
+//! mirroring; simulated low resolution.
 
 pub(crate) mod affine;
+pub(crate) mod elastic;
+pub(crate) mod field;
+mod lattice;
 pub(crate) mod low_resolution;
 pub(crate) mod mirror;
+mod params;
 mod resample;
+mod spline;
+pub(crate) mod vote;
+pub(crate) mod warp;
 
-pub use affine::{Spatial, SpatialParams};
-pub use low_resolution::LowResolution;
+pub use affine::Spatial;
+pub use elastic::{Elastic, ElasticField, ElasticParams};
+pub use low_resolution::{Anisotropy, LowResolution, ReadBack};
 pub use mirror::Mirror;
+pub use params::{Generation, SpatialParams};

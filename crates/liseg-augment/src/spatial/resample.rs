@@ -5,69 +5,62 @@
 //! the word, and the part of the row whose corners all lie inside the input is found exactly
 //! beforehand, so that only its two ends look at borders.
 
-use ndarray::{Array3, Array4};
-
-use crate::{OUTSIDE, Sample};
+use super::params::blank;
+use super::vote::{corner_weight, is_upper, nearest_corner, vote};
+use super::warp::Grid;
+use crate::{MapKind, OUTSIDE, Sample, Scratch};
 
 /// Fractional bits of a coordinate.
 const BITS: u32 = 32;
 /// One voxel.
 const ONE: i64 = 1 << BITS;
-/// Half a voxel, as a fraction.
-const HALF: u32 = 1 << 31;
-
-/// Total weights this close count as equal. The reference compares votes of up to 1000 in half
-/// precision, whose steps there are 0.25 to 0.5.
-const TIE: f32 = 2.5e-4;
 
 /// A point of the input in fixed point, `[z, y, x]`.
 type Point = [i64; 3];
 
-/// Resamples to `final_shape`: output voxel k reads the input at
-/// A (k − (P − 1)/2) + (S − 1)/2.
+/// Resamples through the affine map of `grid`.
 ///
 /// Image: trilinear, 0 outside, so that the border fades over one voxel. Label: the label with
 /// the largest total weight among the eight corners, where the outside is labelled −1; ties go to
 /// the nearest voxel's label if tied, else to the smallest.
 ///
 /// Expects arrays in C order.
-pub(super) fn resample(sample: &Sample, final_shape: [usize; 3], matrix: [[f64; 3]; 3]) -> Sample {
-    let shape = sample.shape();
-    let [nz, ny, nx] = final_shape;
-    let mut image = Array4::zeros((sample.channels(), nz, ny, nx));
-    let mut label = Array3::from_elem((nz, ny, nx), OUTSIDE);
-    let (Some(image_in), Some(label_in), Some(image_out), Some(label_out)) = (
-        sample.image.as_slice(),
-        sample.label.as_slice(),
-        image.as_slice_mut(),
-        label.as_slice_mut(),
-    ) else {
-        return Sample { image, label };
+pub(super) fn resample(sample: &Sample, grid: &Grid, scratch: &mut Scratch) -> Sample {
+    let [nz, ny, nx] = grid.output;
+    let mut result = blank(sample, grid.output, scratch);
+    let (voxels_in, voxels_out) = (sample.label.len(), result.label.len());
+    let step = grid.step().map(fixed);
+    let rows = || {
+        (0..nz * ny).map(|row| {
+            let start = grid.start([row / ny, row % ny]).map(fixed);
+            (row * nx, Row::new(grid.input, start, step, nx))
+        })
     };
-    let voxels_in = label_in.len();
-    let voxels_out = label_out.len();
-    let step = [0, 1, 2].map(|axis| fixed(matrix[axis][2]));
-    for z in 0..nz {
-        for y in 0..ny {
-            let start = [0, 1, 2].map(|axis| {
-                let centred = |k: usize, length: usize| k as f64 - (length as f64 - 1.0) / 2.0;
-                let turned = matrix[axis][0] * centred(z, nz)
-                    + matrix[axis][1] * centred(y, ny)
-                    + matrix[axis][2] * centred(0, nx);
-                fixed(turned + (shape[axis] as f64 - 1.0) / 2.0)
-            });
-            let row = Row::new(shape, start, step, nx);
-            let at = (z * ny + y) * nx;
-            for (image_in, image_out) in image_in
-                .chunks_exact(voxels_in)
-                .zip(image_out.chunks_exact_mut(voxels_out))
-            {
-                row.fill_image(image_in, &mut image_out[at..at + nx]);
+    if let (Some(from), Some(to)) = (sample.image.as_slice(), result.image.as_slice_mut()) {
+        for (at, row) in rows() {
+            let channels = from.chunks_exact(voxels_in);
+            for (from, to) in channels.zip(to.chunks_exact_mut(voxels_out)) {
+                row.fill_image(from, &mut to[at..at + nx]);
             }
-            row.fill_label(label_in, &mut label_out[at..at + nx]);
         }
     }
-    Sample { image, label }
+    if let (Some(from), Some(to)) = (sample.label.as_slice(), result.label.as_slice_mut()) {
+        for (at, row) in rows() {
+            row.fill_label(from, &mut to[at..at + nx]);
+        }
+    }
+    for (from, to) in sample.maps.iter().zip(&mut result.maps) {
+        let kind = from.kind;
+        if let (Some(from), Some(to)) = (from.values.as_slice(), to.values.as_slice_mut()) {
+            for (at, row) in rows() {
+                match kind {
+                    MapKind::Quantity => row.fill_image(from, &mut to[at..at + nx]),
+                    MapKind::Regions => row.fill_regions(from, &mut to[at..at + nx]),
+                }
+            }
+        }
+    }
+    result
 }
 
 fn fixed(coordinate: f64) -> i64 {
@@ -183,7 +176,7 @@ impl Row {
             out[at] = (0..8)
                 .filter_map(|corner| {
                     Some(
-                        corner_weight(point, corner)
+                        corner_weight(point.map(share), corner)
                             * input[corner_index(self.shape, point, corner)?],
                     )
                 })
@@ -205,7 +198,7 @@ impl Row {
             if differs == 0 {
                 a
             } else {
-                vote([a, b, c, d, e, f, g, h], point)
+                vote([a, b, c, d, e, f, g, h], odd(point), point.map(share))
             }
         });
         for at in self.border() {
@@ -213,7 +206,17 @@ impl Row {
             let labels = [0, 1, 2, 3, 4, 5, 6, 7].map(|corner| {
                 corner_index(self.shape, point, corner).map_or(OUTSIDE, |index| input[index])
             });
-            out[at] = vote(labels, point);
+            out[at] = vote(labels, odd(point), point.map(share));
+        }
+    }
+
+    fn fill_regions(&self, input: &[f32], out: &mut [f32]) {
+        let (from, to) = self.touching;
+        for (at, out) in out.iter_mut().enumerate().take(to).skip(from) {
+            let point = self.point(at);
+            let corner = nearest_corner(odd(point), point.map(share));
+            *out = corner_index(self.shape, point, corner)
+                .map_or(f32::from(OUTSIDE), |index| input[index]);
         }
     }
 }
@@ -242,23 +245,9 @@ fn intersect(a: (usize, usize), b: (usize, usize)) -> (usize, usize) {
     (a.0.max(b.0), a.1.min(b.1))
 }
 
-/// Whether corner number `corner` of 0..8 is the upper one along the axis: bits z, y, x.
-fn is_upper(corner: usize, axis: usize) -> bool {
-    corner >> (2 - axis) & 1 == 1
-}
-
-/// The trilinear weight of a corner.
-fn corner_weight(point: Point, corner: usize) -> f32 {
-    (0..3)
-        .map(|axis| {
-            let share = share(point[axis]);
-            if is_upper(corner, axis) {
-                share
-            } else {
-                1.0 - share
-            }
-        })
-        .product()
+/// Whether the voxels below a point have odd numbers.
+fn odd(point: Point) -> [bool; 3] {
+    point.map(|coordinate| whole(coordinate) & 1 == 1)
 }
 
 /// The place of a corner in memory, if it lies in the input.
@@ -267,46 +256,6 @@ fn corner_index(shape: [usize; 3], point: Point, corner: usize) -> Option<usize>
         let at = usize::try_from(whole(point[axis]) + i64::from(is_upper(corner, axis))).ok()?;
         (at < shape[axis]).then_some(index * shape[axis] + at)
     })
-}
-
-/// The corner nearest to a point; halves go to the even voxel.
-fn nearest_corner(point: Point) -> usize {
-    (0..3).fold(0, |corner, axis| {
-        let fraction = point[axis] as u32;
-        let odd = whole(point[axis]) & 1 == 1;
-        let upper = fraction > HALF || (fraction == HALF && odd);
-        corner << 1 | usize::from(upper)
-    })
-}
-
-/// The label with the largest total weight among the corners of a point.
-fn vote(labels: [i8; 8], point: Point) -> i8 {
-    let mut seen = [(0i8, 0f32); 8];
-    let mut count = 0;
-    for (corner, &label) in labels.iter().enumerate() {
-        let weight = corner_weight(point, corner);
-        match seen[..count].iter_mut().find(|(other, _)| *other == label) {
-            Some((_, total)) => *total += weight,
-            None => {
-                seen[count] = (label, weight);
-                count += 1;
-            }
-        }
-    }
-    let seen = &seen[..count];
-    let most = seen
-        .iter()
-        .fold(0.0f32, |most, &(_, total)| most.max(total));
-    let tied = |&&(_, total): &&(i8, f32)| total >= most - TIE;
-    let nearest = labels[nearest_corner(point)];
-    if seen.iter().filter(tied).any(|&(label, _)| label == nearest) {
-        return nearest;
-    }
-    seen.iter()
-        .filter(tied)
-        .map(|&(label, _)| label)
-        .min()
-        .unwrap_or(nearest)
 }
 
 #[cfg(test)]
@@ -330,24 +279,12 @@ mod tests {
     }
 
     #[test]
-    fn halves_are_decided_by_the_nearest_even_voxel() {
-        let half = |voxel: i64| voxel * ONE + ONE / 2;
-        // Along x between voxels 2 (label 5) and 3 (label 1): 2 is even.
-        let labels = [5, 1, 5, 1, 5, 1, 5, 1];
-        assert_eq!(vote(labels, [0, 0, half(2)]), 5);
-        // Between 3 and 4: 4, the upper one, is even.
-        assert_eq!(vote(labels, [0, 0, half(3)]), 1);
-        // A clear majority needs no tie rule.
-        assert_eq!(vote(labels, [0, 0, 2 * ONE + ONE / 4]), 5);
-    }
-
-    #[test]
     fn corners_outside_have_no_place() {
         let shape = [2, 3, 4];
         let point = [-ONE / 2, ONE, 3 * ONE + ONE / 2];
         assert_eq!(corner_index(shape, point, 0), None);
         assert_eq!(corner_index(shape, point, 0b100), Some(7));
         assert_eq!(corner_index(shape, point, 0b101), None);
-        assert!((corner_weight(point, 0b100) - 0.25).abs() < 1e-7);
+        assert!((corner_weight(point.map(share), 0b100) - 0.25).abs() < 1e-7);
     }
 }
