@@ -37,9 +37,9 @@ fn a_phantom_dataset_goes_all_the_way_to_the_store() {
     };
     let plan = Plan::new(&dataset, &Fingerprint::of(&dataset).unwrap(), &options).unwrap();
     let store = folder.path().join("store");
-    let report = preprocess_dataset(&dataset, &plan, &store, 2, true, |_| {}).unwrap();
+    let report = preprocess_dataset(&dataset, &plan, &store, &Default::default(), |_| {}).unwrap();
     assert!(report.failed.is_empty(), "{:?}", report.failed);
-    let again = preprocess_dataset(&dataset, &plan, &store, 2, true, |_| {}).unwrap();
+    let again = preprocess_dataset(&dataset, &plan, &store, &Default::default(), |_| {}).unwrap();
     assert!(again.written.is_empty(), "work was done twice");
     let store = CaseStore::open(&store).unwrap();
     for case in store.subset(Subset::Labelled) {

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use liseg_data::{Normalization, Plan, preprocess_image, preprocess_label};
+use liseg_data::{Plan, preprocess_image, preprocess_label};
 use liseg_metrics::{Settings, evaluate_case};
 use liseg_mri::nifti::{read_image, read_labels, write_image, write_labels};
 use liseg_volume::{Affine, Orientation, Spacing, Volume};
@@ -29,18 +29,12 @@ fn grids() -> impl Strategy<Value = Affine> {
 }
 
 fn plan(spacing: Spacing) -> Plan {
+    let labels = [("background".to_owned(), 0), ("liver".to_owned(), 1)].into();
     Plan {
-        dataset_name: "test".into(),
-        orientation: Orientation::RAS,
         spacing,
-        median_image_size_in_voxels: [12.0, 30.0, 36.0],
         patch_size: [16, 32, 32],
-        batch_size: 2,
         pool_op_kernel_sizes: [[1, 2, 2], [2, 2, 2], [2, 2, 2], [1, 1, 1], [1, 1, 1]],
-        normalization_scheme: Normalization::ZScore,
-        labels: [("background".to_owned(), 0), ("liver".to_owned(), 1)].into(),
-        original_median_spacing: spacing,
-        original_median_shape: [12.0, 30.0, 36.0],
+        ..Plan::stunet_pretrained("test", labels)
     }
 }
 

@@ -48,7 +48,8 @@ def table(results):
     yield "| task | peer | threads | LiSeg | peer's time | ratio | target | met |"
     yield "|---|---|---|---|---|---|---|---|"
     for r in results:
-        yield (f"| {r['name']} | {r['peer']} | {r['threads']} | {r['ours']:.3f} s | {r['theirs']:.3f} s "
+        unit = r.get("unit", "s")
+        yield (f"| {r['name']} | {r['peer']} | {r['threads']} | {r['ours']:.3g} {unit} | {r['theirs']:.3g} {unit} "
                f"| {r['ratio']:.1f} | {r['target']:g} | {'yes' if r['ratio'] >= r['target'] else 'no'} |")
 
 
@@ -71,6 +72,7 @@ def main():
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(variable, "2")
     import inputs
+    import preprocessing
     import rows
 
     inputs.make(chosen.out / "inputs", rows.initial_patch)
@@ -81,6 +83,7 @@ def main():
         for threads in row.threads:
             print(f"{row.name}, {row.peer}, {threads} thread(s)", file=sys.stderr, flush=True)
             results.append(measure(row, threads, chosen.program))
+    results += preprocessing.results(chosen.out, chosen.program, chosen.only)
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     facts = dict(processor=processor(), cores=os.cpu_count(), versions=versions)
     text = "\n".join(table(results))

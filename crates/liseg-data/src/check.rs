@@ -136,7 +136,10 @@ impl Findings<'_> {
         let counts = value_counts(label.volume.data().iter().copied());
         let declared: Vec<u8> = dataset.labels().values().copied().collect();
         for (value, count) in &counts {
-            if !declared.contains(value) {
+            if !declared.contains(value) && dataset.any_foreground {
+                let message = format!("value {value} in {count} voxels counts as foreground");
+                self.add(Severity::Warning, path, message);
+            } else if !declared.contains(value) {
                 let message = format!(
                     "label value {value} in {count} voxels is not declared in dataset.json, \
                      which has {:?}",

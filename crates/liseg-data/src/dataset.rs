@@ -1,7 +1,6 @@
 //! A data set on disk: which images there are, which have labels, and where each comes from.
 
-use crate::description::{CaseAttributes, Description};
-use crate::{Error, Result, json};
+use crate::{CaseAttributes, DatasetDescription, Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -35,9 +34,29 @@ pub struct Case {
     pub phase: Option<String>,
     /// Vendor or centre that the image comes from.
     pub vendor: Option<String>,
+    /// What the collection meant it for: `train`, `val` or `test`. For information, and for
+    /// [`Fold::declared`](crate::Fold::declared); [`Case::subset`] decides.
+    pub split: Option<String>,
+    /// Where it was imported from.
+    pub source: Option<String>,
 }
 
 impl Case {
+    /// A case of which nothing but its place is known.
+    pub fn new(id: impl Into<String>, image: impl Into<PathBuf>, subset: Subset) -> Self {
+        Self {
+            id: id.into(),
+            image: image.into(),
+            label: None,
+            subset,
+            patient: None,
+            phase: None,
+            vendor: None,
+            split: None,
+            source: None,
+        }
+    }
+
     /// The patient, or the id of a case whose patient is unknown: what must not be torn apart when
     /// cases are split.
     pub fn group(&self) -> &str {
@@ -50,13 +69,19 @@ impl Case {
 /// `imagesTr` holds training images `<id>_0000<ending>`, labelled where `labelsTr` has
 /// `<id><ending>`; `imagesUn` holds more training images without labels; `imagesTs` test images,
 /// with labels in `labelsTs` where known. An optional `cases.json` beside `dataset.json`, a list of
-/// objects `{"id", "patient", "phase", "vendor"}`, says where images come from.
+/// [`CaseAttributes`], says where images come from.
+///
+/// Other layouts can be looked at as they are ([`Layout::open`](crate::Layout::open)) and imported
+/// into this one ([`import`](crate::import())).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dataset {
-    folder: PathBuf,
-    description: Description,
-    cases: Vec<Case>,
-    notes: Vec<(Option<String>, PathBuf, String)>,
+    pub(crate) folder: PathBuf,
+    pub(crate) name: String,
+    pub(crate) labels: BTreeMap<String, u8>,
+    /// Whether every value but 0 counts as foreground when it is imported.
+    pub(crate) any_foreground: bool,
+    pub(crate) cases: Vec<Case>,
+    pub(crate) notes: Vec<(Option<String>, PathBuf, String)>,
 }
 
 impl Dataset {
@@ -67,38 +92,62 @@ impl Dataset {
     /// [`Error::Channels`] for several channels, [`Error::Dataset`] when there is no image at all, or
     /// when one case id occurs twice.
     pub fn open(folder: &Path) -> Result<Self> {
-        let description = Description::read(&folder.join("dataset.json"))?;
+        let file = folder.join("dataset.json");
+        let description = DatasetDescription::read(&file)?;
+        let bad = |reason| Error::Json {
+            path: file.clone(),
+            reason,
+        };
+        let labels = description.plain_labels().map_err(bad)?;
+        if description.channels.len() > 1 {
+            return Err(bad(format!(
+                "it declares {} channels; one is supported: `liseg import nnunet` makes every \
+                 channel a case of its own",
+                description.channels.len()
+            )));
+        }
         let mut dataset = Self {
             folder: folder.to_owned(),
-            description,
+            name: description.name.clone(),
+            labels,
+            any_foreground: false,
             cases: Vec::new(),
             notes: Vec::new(),
         };
-        if dataset.description.listed.is_empty() {
-            dataset.scan("imagesTr", Some("labelsTr"), Subset::Labelled)?;
-            dataset.scan("imagesUn", None, Subset::Unlabelled)?;
+        let ending = &description.file_ending;
+        if description.listed.is_empty() {
+            dataset.scan("imagesTr", Some("labelsTr"), Subset::Labelled, ending)?;
+            dataset.scan("imagesUn", None, Subset::Unlabelled, ending)?;
         } else {
-            dataset.take_listed()?;
+            dataset.take_listed(&description)?;
         }
-        dataset.scan("imagesTs", Some("labelsTs"), Subset::Test)?;
-        dataset.cases.sort_by(|a, b| a.id.cmp(&b.id));
-        if dataset.cases.is_empty() {
-            return Err(dataset.error(format!(
-                "no image *{} in imagesTr, imagesUn or imagesTs",
-                dataset.description.file_ending
+        dataset.scan("imagesTs", Some("labelsTs"), Subset::Test, ending)?;
+        dataset.sort(ending)?;
+        dataset.take_attributes()?;
+        dataset.compare_count(description.training);
+        Ok(dataset)
+    }
+
+    /// Puts cases in order of their ids.
+    ///
+    /// # Errors
+    /// [`Error::Dataset`] when there are none, or one id occurs twice.
+    pub(crate) fn sort(&mut self, ending: &str) -> Result<()> {
+        self.cases.sort_by(|a, b| a.id.cmp(&b.id));
+        if self.cases.is_empty() {
+            return Err(self.error(format!(
+                "no image *{ending} in imagesTr, imagesUn or imagesTs"
             )));
         }
-        if let Some(pair) = dataset.cases.windows(2).find(|p| p[0].id == p[1].id) {
-            return Err(dataset.error(format!(
+        match self.cases.windows(2).find(|p| p[0].id == p[1].id) {
+            None => Ok(()),
+            Some(pair) => Err(self.error(format!(
                 "case `{}` occurs twice, as {} and {}: rename one of them",
                 pair[0].id,
                 pair[0].image.display(),
                 pair[1].image.display()
-            )));
+            ))),
         }
-        dataset.take_attributes()?;
-        dataset.compare_count();
-        Ok(dataset)
     }
 
     /// The folder of the data set.
@@ -108,12 +157,12 @@ impl Dataset {
 
     /// The name in `dataset.json`, or else the name of the folder.
     pub fn name(&self) -> &str {
-        &self.description.name
+        &self.name
     }
 
     /// Declared label values by name; `background` is 0.
     pub fn labels(&self) -> &BTreeMap<String, u8> {
-        &self.description.labels
+        &self.labels
     }
 
     /// All cases, in order of their ids.
@@ -139,22 +188,21 @@ impl Dataset {
     }
 
     /// Adds the cases of one pair of folders; a missing folder has none.
-    fn scan(&mut self, images: &str, labels: Option<&str>, subset: Subset) -> Result<()> {
-        let ending = self.description.file_ending.clone();
+    fn scan(
+        &mut self,
+        images: &str,
+        labels: Option<&str>,
+        subset: Subset,
+        ending: &str,
+    ) -> Result<()> {
         let image_folder = self.folder.join(images);
-        let mut channels: BTreeMap<String, Vec<(String, PathBuf)>> = BTreeMap::new();
-        for (stem, path) in files(&image_folder, &ending)? {
-            let (id, channel) = split_channel(&stem);
-            let found = (channel.to_owned(), path);
-            channels.entry(id.to_owned()).or_default().push(found);
-        }
         let mut label_files: BTreeMap<String, PathBuf> = match labels {
-            Some(name) => files(&self.folder.join(name), &ending)?
+            Some(name) => files(&self.folder.join(name), ending)?
                 .into_iter()
                 .collect(),
             None => BTreeMap::new(),
         };
-        for (id, found) in channels {
+        for (id, found) in channel_files(&image_folder, ending)? {
             let [(channel, image)] = &found[..] else {
                 return Err(channel_error(image_folder, id, &found));
             };
@@ -166,7 +214,10 @@ impl Dataset {
                 Subset::Labelled if label.is_none() => Subset::Unlabelled,
                 other => other,
             };
-            self.cases.push(case(id, image.clone(), label, subset));
+            self.cases.push(Case {
+                label,
+                ..Case::new(id, image, subset)
+            });
         }
         for (id, path) in label_files {
             let message = format!("label without an image {id}_0000{ending} in {images}");
@@ -176,19 +227,26 @@ impl Dataset {
     }
 
     /// Adds the cases that `dataset.json` lists itself.
-    fn take_listed(&mut self) -> Result<()> {
-        for (id, image, label) in &self.description.listed {
-            let label = label.as_ref().map(|path| self.folder.join(path));
-            let subset = match label {
+    fn take_listed(&mut self, description: &DatasetDescription) -> Result<()> {
+        for listed in &description.listed {
+            let [image] = &listed.images[..] else {
+                return Err(Error::Json {
+                    path: self.folder.join("dataset.json"),
+                    reason: format!(
+                        "`dataset`: case `{}` has {} images; one channel is supported",
+                        listed.id,
+                        listed.images.len()
+                    ),
+                });
+            };
+            let subset = match listed.label {
                 Some(_) => Subset::Labelled,
                 None => Subset::Unlabelled,
             };
-            // The id becomes a file name in stores and predictions.
-            if id.is_empty() || id.starts_with('.') || id.contains(['/', '\\']) {
-                return Err(self.error(format!("`{id}` cannot be the id of a case")));
-            }
-            let found = case(id.clone(), self.folder.join(image), label, subset);
-            self.cases.push(found);
+            self.cases.push(Case {
+                label: listed.label.as_ref().map(|path| self.folder.join(path)),
+                ..Case::new(&listed.id, self.folder.join(image), subset)
+            });
         }
         Ok(())
     }
@@ -199,7 +257,7 @@ impl Dataset {
         if !path.exists() {
             return Ok(());
         }
-        let list: Vec<CaseAttributes> = json::read(&path)?;
+        let list = CaseAttributes::read_list(&path)?;
         let mut seen = BTreeSet::new();
         for attributes in list {
             if !seen.insert(attributes.id.clone()) {
@@ -217,6 +275,8 @@ impl Dataset {
                     case.patient = attributes.patient;
                     case.phase = attributes.phase;
                     case.vendor = attributes.vendor;
+                    case.split = attributes.split;
+                    case.source = attributes.source;
                 }
                 Err(_) => {
                     let message = format!("lists case `{}`, which has no image", attributes.id);
@@ -229,9 +289,9 @@ impl Dataset {
     }
 
     /// Compares the number of labelled cases with what `dataset.json` promises.
-    fn compare_count(&mut self) {
+    fn compare_count(&mut self, promised: Option<usize>) {
         let found = self.subset(Subset::Labelled).count();
-        match self.description.num_training {
+        match promised {
             Some(promised) if promised != found => {
                 let message = format!("numTraining is {promised}, but {found} cases have labels");
                 let path = self.folder.join("dataset.json");
@@ -239,18 +299,6 @@ impl Dataset {
             }
             _ => {}
         }
-    }
-}
-
-fn case(id: String, image: PathBuf, label: Option<PathBuf>, subset: Subset) -> Case {
-    Case {
-        id,
-        image,
-        label,
-        subset,
-        patient: None,
-        phase: None,
-        vendor: None,
     }
 }
 
@@ -262,9 +310,23 @@ fn channel_error(folder: PathBuf, case: String, found: &[(String, PathBuf)]) -> 
     }
 }
 
+/// The channel files of every case of a folder, as (channel suffix, path); a missing folder has none.
+pub(crate) fn channel_files(
+    folder: &Path,
+    ending: &str,
+) -> Result<BTreeMap<String, Vec<(String, PathBuf)>>> {
+    let mut channels: BTreeMap<String, Vec<(String, PathBuf)>> = BTreeMap::new();
+    for (stem, path) in files(folder, ending)? {
+        let (id, channel) = split_channel(&stem);
+        let found = (channel.to_owned(), path);
+        channels.entry(id.to_owned()).or_default().push(found);
+    }
+    Ok(channels)
+}
+
 /// The visible files of a folder with that ending, as (name without ending, path), in order of
 /// their names; none where the folder is missing.
-fn files(folder: &Path, ending: &str) -> Result<Vec<(String, PathBuf)>> {
+pub(crate) fn files(folder: &Path, ending: &str) -> Result<Vec<(String, PathBuf)>> {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),

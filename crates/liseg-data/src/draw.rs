@@ -1,13 +1,16 @@
 //! Draws one patch: case, place and augmentation, all from the patch's own random stream.
 
+use crate::balance::CaseDraw;
 use crate::batch::{LabelledPatch, Origin, UnlabelledPatch};
 use crate::sampler::{PatchSampler, cut, cut_inside, is_forced};
 use crate::{Error, LoaderConfig, Result, StoredCase};
 use liseg_augment::{Pipeline, Sample};
 use liseg_volume::Seed;
-use ndarray::{ArrayView3, Axis};
-use rand::{Rng, RngExt};
+use ndarray::Axis;
+use rand::Rng;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 /// A case of the unlabelled stream: its label, if it has one, cannot be reached.
 #[derive(Debug, Clone)]
@@ -18,8 +21,8 @@ impl ImageOnly {
         Self(case)
     }
 
-    fn image(&self) -> ArrayView3<'_, f32> {
-        self.0.image()
+    pub(crate) fn case(&self) -> &StoredCase {
+        &self.0
     }
 }
 
@@ -36,6 +39,10 @@ pub(crate) struct PatchMaker {
     pub(crate) config: LoaderConfig,
     pub(crate) labelled: Vec<Arc<StoredCase>>,
     pub(crate) unlabelled: Vec<ImageOnly>,
+    pub(crate) draw_labelled: CaseDraw,
+    pub(crate) draw_unlabelled: CaseDraw,
+    /// Nanoseconds that making patches took.
+    pub(crate) making: AtomicU64,
     pub(crate) sampler: PatchSampler,
     pub(crate) pipeline: Arc<Pipeline>,
     pub(crate) seed: Seed,
@@ -49,19 +56,23 @@ impl PatchMaker {
 
     /// Makes a patch of a batch: the labelled ones come first.
     pub(crate) fn make(&self, iteration: u64, patch: usize) -> Result<Patch> {
-        match patch.checked_sub(self.config.labelled) {
+        let start = Instant::now();
+        let made = match patch.checked_sub(self.config.labelled) {
             None => self.labelled(iteration, patch).map(Patch::Labelled),
             Some(slot) => self.unlabelled(iteration, slot).map(Patch::Unlabelled),
-        }
+        };
+        let nanoseconds = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.making.fetch_add(nanoseconds, Ordering::Relaxed);
+        made
     }
 
     fn labelled(&self, iteration: u64, slot: usize) -> Result<LabelledPatch> {
         let mut rng = self.seed.stream("labelled", iteration, slot as u64);
-        let case = &self.labelled[rng.random_range(0..self.labelled.len())];
+        let case = &self.labelled[self.draw_labelled.draw(&mut rng)];
         let shape = case.shape();
         let forced = is_forced(slot, self.config.labelled, self.config.foreground_share);
         let voxel = if forced {
-            foreground_voxel(case, &mut rng)
+            case.random_foreground(&mut rng)
         } else {
             None
         };
@@ -74,7 +85,7 @@ impl PatchMaker {
             Some(label) => cut(label, corner, size, -1),
             None => cut_inside(shape, corner, size),
         };
-        let image = cut(case.image(), corner, size, 0.0).insert_axis(Axis(0));
+        let image = case.cut_image(corner, size).insert_axis(Axis(0));
         let sample = self.augment(Sample::new(image, label), case, iteration, slot, &mut rng)?;
         Ok(LabelledPatch {
             valid: sample.label.mapv(|label| u8::from(label >= 0)),
@@ -86,11 +97,11 @@ impl PatchMaker {
 
     fn unlabelled(&self, iteration: u64, slot: usize) -> Result<UnlabelledPatch> {
         let mut rng = self.seed.stream("unlabelled", iteration, slot as u64);
-        let case = &self.unlabelled[rng.random_range(0..self.unlabelled.len())];
-        let shape = case.image().dim().into();
+        let case = &self.unlabelled[self.draw_unlabelled.draw(&mut rng)];
+        let shape = case.0.shape();
         let corner = self.sampler.random_corner(shape, &mut rng);
         let size = self.sampler.initial();
-        let image = cut(case.image(), corner, size, 0.0).insert_axis(Axis(0));
+        let image = case.0.cut_image(corner, size).insert_axis(Axis(0));
         let label = cut_inside(shape, corner, size);
         let sample = self.augment(
             Sample::new(image, label),
@@ -134,19 +145,6 @@ impl PatchMaker {
         }
         Ok(sample)
     }
-}
-
-/// A remembered voxel (z, y, x) of a label that is drawn uniformly among those that occur.
-fn foreground_voxel<R: Rng + ?Sized>(case: &StoredCase, rng: &mut R) -> Option<[usize; 3]> {
-    let labels: Vec<u8> = case.foreground_labels().collect();
-    if labels.is_empty() {
-        return None;
-    }
-    let voxels = case.foreground(labels[rng.random_range(0..labels.len())]);
-    let flat = *voxels.get(rng.random_range(0..voxels.len().max(1)))? as usize;
-    let [_, height, width] = case.shape();
-    let plane = height * width;
-    Some([flat / plane, flat % plane / width, flat % width])
 }
 
 fn origin(case: &StoredCase) -> Origin {

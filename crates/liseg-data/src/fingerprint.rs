@@ -6,6 +6,8 @@ use liseg_volume::Spacing;
 use ndarray::s;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::path::Path;
 
 /// What the training images of a data set look like, labelled and unlabelled, in canonical RAS.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -14,7 +16,13 @@ pub struct Fingerprint {
     pub cases: Vec<CaseFingerprint>,
     /// Median over the cases of the share of voxels that is left after cropping to non-zero.
     pub median_relative_size_after_cropping: f64,
+    /// Intensities in the foreground of all labelled images together; `None` without foreground.
+    pub foreground: Option<IntensitySummary>,
 }
+
+/// Foreground voxels of all cases together that are looked at, at most: evenly spaced ones of each
+/// case beyond that.
+const FOREGROUND_VOXELS: usize = 20_000_000;
 
 /// What one image looks like.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,14 +68,20 @@ impl Fingerprint {
     /// [`Error::Case`] for the first case, in order of ids, that cannot be read or has voxels that
     /// are NaN; [`Error::Dataset`] when there are no training cases.
     pub fn of(dataset: &Dataset) -> Result<Self> {
-        let cases = dataset
+        let labelled = dataset.subset(Subset::Labelled).count();
+        let most = FOREGROUND_VOXELS / labelled.max(1);
+        let looked_at = dataset
             .cases()
             .par_iter()
             .filter(|case| case.subset != Subset::Test)
-            .map(|case| CaseFingerprint::of(case).map_err(Error::of_case(&case.id)))
-            .collect::<Vec<_>>()
-            .into_iter()
-            .collect::<Result<Vec<_>>>()?;
+            .map(|case| CaseFingerprint::of(case, most).map_err(Error::of_case(&case.id)))
+            .collect::<Vec<_>>();
+        let (mut cases, mut foreground) = (Vec::new(), Vec::new());
+        for looked_at in looked_at {
+            let (case, voxels) = looked_at?;
+            cases.push(case);
+            foreground.extend(voxels);
+        }
         if cases.is_empty() {
             return Err(Error::Dataset {
                 folder: dataset.folder().to_owned(),
@@ -77,13 +91,36 @@ impl Fingerprint {
         let mut shares: Vec<f64> = cases.iter().map(CaseFingerprint::relative_size).collect();
         Ok(Self {
             median_relative_size_after_cropping: percentile(&mut shares, 50.0),
+            foreground: IntensitySummary::of(&mut foreground),
             cases,
         })
+    }
+
+    /// Writes the fingerprint with nnU-Net's names and order of axes (`dataset_fingerprint.json`), in
+    /// canonical orientation.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write_nnunet(&self, path: &Path) -> Result<()> {
+        let mut properties = serde_json::Map::new();
+        if let Some(foreground) = &self.foreground {
+            properties.insert("0".into(), json!(foreground));
+        }
+        let shapes: Vec<_> = self.cases.iter().map(|c| c.shape_after_crop).collect();
+        let spacings: Vec<_> = self.cases.iter().map(|c| c.spacing.zyx()).collect();
+        let fingerprint = json!({
+            "foreground_intensity_properties_per_channel": properties,
+            "median_relative_size_after_cropping": self.median_relative_size_after_cropping,
+            "shapes_after_crop": shapes,
+            "spacings": spacings,
+        });
+        crate::json::write(path, &fingerprint)
     }
 }
 
 impl CaseFingerprint {
-    fn of(case: &Case) -> Result<Self> {
+    /// Looks at a case; returns some of its foreground intensities, at most `most`, as well.
+    fn of(case: &Case, most: usize) -> Result<(Self, Vec<f32>)> {
         let image = nifti::read_image(&case.image)?.volume.to_canonical();
         let region = nonzero_region(image.data());
         let (a, b) = (region.start, region.end);
@@ -93,6 +130,7 @@ impl CaseFingerprint {
         if count > 0 {
             return Err(Error::NotFinite { count });
         }
+        let mut kept = Vec::new();
         let foreground_intensity = match &case.label {
             Some(path) => {
                 let label = nifti::read_labels(path)?.volume.to_canonical();
@@ -110,6 +148,8 @@ impl CaseFingerprint {
                     .zip(label.data())
                     .filter_map(|(&value, &label)| (label > 0).then_some(value))
                     .collect();
+                let step = foreground.len().div_ceil(most.max(1)).max(1);
+                kept = foreground.iter().copied().step_by(step).collect();
                 IntensitySummary::of(&mut foreground)
             }
             None => None,
@@ -117,14 +157,15 @@ impl CaseFingerprint {
         // A volume is never empty, so neither is its crop.
         let intensity = IntensitySummary::of(&mut values)
             .ok_or(liseg_volume::Error::Empty { shape: [0; 3] })?;
-        Ok(Self {
+        let fingerprint = Self {
             id: case.id.clone(),
             spacing: image.spacing(),
             shape_before_crop: image.shape(),
             shape_after_crop: region.shape(),
             intensity,
             foreground_intensity,
-        })
+        };
+        Ok((fingerprint, kept))
     }
 
     /// Voxels after cropping divided by voxels before.

@@ -1,7 +1,9 @@
 //! From a data set on disk to batches of patches.
 //!
 //! - [`Dataset`]: which images there are, which have labels; [`Dataset::check`] finds what is wrong
-//! - [`folds`]: which labelled cases train and which validate
+//! - [`import()`]: LiQA, ATLAS and other nnU-Net data sets, brought into one layout with `cases.json`
+//! - [`folds()`], [`holdout()`], [`reduce_labels`]: which cases train, with and without their labels,
+//!   and which validate
 //! - [`Fingerprint`] and [`Plan`]: the spacing, patch and poolings that suit the images
 //! - [`preprocess_image`]: what a network sees, and [`Restore`], the exact way back
 //! - [`preprocess_dataset`] and [`CaseStore`]: preprocessed cases in memory-mapped files
@@ -16,7 +18,8 @@
 //! ```no_run
 //! use liseg_augment::AugmentConfig;
 //! use liseg_data::{
-//!     CaseStore, Dataset, Fingerprint, Loader, LoaderConfig, Plan, PlanOptions, preprocess_dataset,
+//!     CaseStore, Dataset, Fingerprint, Loader, LoaderConfig, Plan, PlanOptions, PreprocessOptions,
+//!     preprocess_dataset,
 //! };
 //! use liseg_volume::Seed;
 //! use std::{path::Path, sync::Arc};
@@ -26,7 +29,8 @@
 //!     println!("{:?} {}: {}", finding.severity, finding.file.display(), finding.message);
 //! }
 //! let plan = Plan::new(&dataset, &Fingerprint::of(&dataset)?, &PlanOptions::default())?;
-//! let report = preprocess_dataset(&dataset, &plan, Path::new("store"), 4, true, |event| {
+//! let options = PreprocessOptions { jobs: 4, ..Default::default() };
+//! let report = preprocess_dataset(&dataset, &plan, Path::new("store"), &options, |event| {
 //!     println!("{} of {}: {}", event.done, event.total, event.case);
 //! })?;
 //! assert!(report.failed.is_empty());
@@ -41,7 +45,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod balance;
 mod batch;
+mod capacity;
+mod case_list;
 mod check;
 mod dataset;
 mod description;
@@ -49,9 +56,13 @@ mod draw;
 mod error;
 mod fingerprint;
 mod foreground;
+mod import;
 mod json;
 mod loader;
 mod mapped;
+mod memory;
+mod nnunet_plans;
+mod nnunet_v1;
 mod plan;
 mod planner;
 mod prepare;
@@ -64,17 +75,30 @@ mod testing;
 mod topology;
 mod workers;
 
+pub use balance::Balance;
 pub use batch::{Batch, LabelledPatch, Origin, UnlabelledPatch};
+pub use capacity::PlanNetwork;
+pub use case_list::CaseAttributes;
 pub use check::{Finding, GRID_TOLERANCE_MM, Severity};
 pub use dataset::{Case, Dataset, Subset};
-pub use description::CaseAttributes;
+pub use description::{DatasetDescription, DescriptionVersion, ListedCase};
 pub use error::{Error, Result};
 pub use fingerprint::{CaseFingerprint, Fingerprint, IntensitySummary};
+pub use import::{
+    ImportOptions, ImportReport, LabelRule, Layout, Placement, Remark, RemarkKind, Survey, import,
+};
 pub use loader::{Loader, LoaderConfig, LoaderStats};
+pub use memory::available_memory;
+pub use nnunet_plans::NnunetPlanner;
+pub use nnunet_v1::NnunetV1Stage;
 pub use plan::{Normalization, Plan};
 pub use planner::{PlanOptions, target_spacing};
-pub use prepare::{Event, Outcome, Report, preprocess_dataset};
-pub use preprocess::{PreprocessedImage, Restore, preprocess_image, preprocess_label};
-pub use split::{Fold, folds};
-pub use store::{CaseStore, Provenance, Record, StoredCase};
-pub use topology::{DOWNSAMPLINGS, divisor, five_strides, pooling};
+pub use prepare::{Event, Outcome, PreprocessOptions, Report, preprocess_dataset};
+pub use preprocess::{
+    PreprocessedImage, Restore, preprocess_image, preprocess_label, preprocess_phase,
+};
+pub use split::{
+    Fold, choose_unlabelled, folds, holdout, nnunet_folds, read_splits, reduce_labels, write_splits,
+};
+pub use store::{CaseStore, Provenance, Record, StoredCase, StoredPrecision};
+pub use topology::{DOWNSAMPLINGS, Topology, divisor, five_strides, pooling};

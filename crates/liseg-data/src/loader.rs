@@ -1,5 +1,6 @@
 //! Batches of patches, made ahead of time by worker threads.
 
+use crate::balance::{Balance, CaseDraw};
 use crate::batch::Batch;
 use crate::draw::{ImageOnly, Patch, PatchMaker};
 use crate::sampler::PatchSampler;
@@ -9,6 +10,7 @@ use liseg_augment::Pipeline;
 use liseg_volume::Seed;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// What a loader makes.
@@ -28,6 +30,8 @@ pub struct LoaderConfig {
     /// Ids of the cases of the unlabelled stream; `None` for all unlabelled cases of the store. A
     /// case with a label may be listed: its label is not used.
     pub unlabelled_cases: Option<Vec<String>>,
+    /// What patches are spread over evenly, in both streams.
+    pub balance: Balance,
     /// Threads that make patches; 0 makes them in the calling thread.
     pub workers: usize,
     /// Batches that are made ahead, at least 1.
@@ -48,6 +52,7 @@ impl Default for LoaderConfig {
             foreground_share: 0.33,
             labelled_cases: None,
             unlabelled_cases: None,
+            balance: Balance::Cases,
             workers: 4,
             prefetch: 3,
             first_iteration: 0,
@@ -56,22 +61,48 @@ impl Default for LoaderConfig {
     }
 }
 
-/// How much time went into waiting for patches.
+/// Where the time went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LoaderStats {
     /// Batches handed over.
     pub batches: u64,
     /// Time spent inside [`Loader::next`]: the network had nothing to do.
     pub waited: Duration,
+    /// Time between batches, outside of the loader: what the network took.
+    pub computed: Duration,
+    /// Time that making patches took, summed over threads and patches.
+    pub making: Duration,
     /// Time since the first batch was asked for.
     pub total: Duration,
+}
+
+impl LoaderStats {
+    /// The share of the time in which the network had nothing to do, 0 to 1.
+    pub fn waiting_share(&self) -> f64 {
+        let (waited, computed) = (self.waited.as_secs_f64(), self.computed.as_secs_f64());
+        if waited + computed > 0.0 {
+            waited / (waited + computed)
+        } else {
+            0.0
+        }
+    }
+
+    fn since(&self, earlier: &Self) -> Self {
+        Self {
+            batches: self.batches - earlier.batches,
+            waited: self.waited.saturating_sub(earlier.waited),
+            computed: self.computed.saturating_sub(earlier.computed),
+            making: self.making.saturating_sub(earlier.making),
+            total: self.total.saturating_sub(earlier.total),
+        }
+    }
 }
 
 /// An iterator over batches, in order of iterations.
 ///
 /// A patch depends on (seed, iteration, slot, configuration, store) alone: batches are the same
 /// whatever the number of workers, and whether a run began at iteration 0 or was taken up later.
-/// Cases are drawn uniformly with replacement. Dropping the loader stops and joins its threads.
+/// Cases are drawn with replacement, evenly over what the configuration says. Dropping the loader stops and joins its threads.
 #[derive(Debug)]
 pub struct Loader {
     maker: Arc<PatchMaker>,
@@ -79,7 +110,11 @@ pub struct Loader {
     end: u64,
     workers: Option<Workers>,
     stats: LoaderStats,
+    /// What was reported with the last epoch.
+    reported: LoaderStats,
     started: Option<Instant>,
+    /// When the last batch was handed over.
+    handed_over: Option<Instant>,
 }
 
 impl Loader {
@@ -115,10 +150,23 @@ impl Loader {
         let first = config.first_iteration;
         let end = first.saturating_add(config.iterations);
         let (threads, ahead) = (config.workers, config.prefetch.max(1));
+        let about = |case: &'_ StoredCase| {
+            let facts = &case.record().provenance;
+            (facts.vendor.clone(), facts.phase.clone())
+        };
+        let draw = |about: Vec<(Option<String>, Option<String>)>| {
+            let about = about.iter().map(|(v, p)| (v.as_deref(), p.as_deref()));
+            CaseDraw::new(config.balance, about)
+        };
+        let draw_labelled = draw(labelled.iter().map(|case| about(case)).collect());
+        let draw_unlabelled = draw(unlabelled.iter().map(|case| about(case.case())).collect());
         let maker = Arc::new(PatchMaker {
             config,
             labelled,
             unlabelled,
+            draw_labelled,
+            draw_unlabelled,
+            making: AtomicU64::new(0),
             sampler,
             pipeline,
             seed,
@@ -133,16 +181,25 @@ impl Loader {
             end,
             workers,
             stats: LoaderStats::default(),
+            reported: LoaderStats::default(),
             started: None,
+            handed_over: None,
         })
     }
 
-    /// How much time went into waiting for patches so far.
+    /// Where the time went so far.
     pub fn stats(&self) -> LoaderStats {
         LoaderStats {
+            making: Duration::from_nanos(self.maker.making.load(Ordering::Relaxed)),
             total: self.started.map(|at| at.elapsed()).unwrap_or_default(),
             ..self.stats
         }
+    }
+
+    /// Where the time went since this was last asked, or since the first batch: call it once an epoch.
+    pub fn epoch_stats(&mut self) -> LoaderStats {
+        let now = self.stats();
+        now.since(&std::mem::replace(&mut self.reported, now))
     }
 
     fn batch(&mut self, iteration: u64) -> Result<Batch> {
@@ -179,10 +236,15 @@ impl Iterator for Loader {
         }
         let asked = Instant::now();
         self.started.get_or_insert(asked);
+        if let Some(before) = self.handed_over {
+            self.stats.computed += asked - before;
+        }
         let batch = self.batch(self.next);
         self.next += 1;
         self.stats.batches += 1;
-        self.stats.waited += asked.elapsed();
+        let now = Instant::now();
+        self.stats.waited += now - asked;
+        self.handed_over = Some(now);
         Some(batch)
     }
 
@@ -245,7 +307,7 @@ mod tests {
         let (_folder, dataset) = testing::dataset();
         let out = tempfile::tempdir().unwrap();
         let plan = testing::tiny_plan();
-        preprocess_dataset(&dataset, &plan, out.path(), 2, true, |_| {}).unwrap();
+        preprocess_dataset(&dataset, &plan, out.path(), &Default::default(), |_| {}).unwrap();
         // The mappings outlive the files' names.
         Arc::new(CaseStore::open(out.path()).unwrap())
     }
@@ -337,7 +399,10 @@ mod tests {
         assert_eq!(phases.len(), 2);
         let stats = loader.stats();
         assert_eq!(stats.batches, 40);
-        assert!(stats.waited > Duration::ZERO && stats.waited <= stats.total);
+        assert!(stats.waited > Duration::ZERO && stats.waited + stats.computed <= stats.total);
+        assert!(stats.making > Duration::ZERO && stats.making <= stats.waited);
+        assert_eq!(loader.epoch_stats().batches, 40);
+        assert_eq!(loader.epoch_stats().batches, 0);
     }
 
     #[test]
@@ -353,6 +418,46 @@ mod tests {
             assert!(batch.labelled.iter().all(|p| p.origin.case == "case_1"));
             assert!(batch.unlabelled.iter().all(|p| p.origin.case == "case_0"));
         }
+    }
+
+    #[test]
+    fn an_epoch_reports_its_own_waiting_and_computing() {
+        let store = store();
+        let config = LoaderConfig {
+            workers: 2,
+            iterations: 8,
+            ..config()
+        };
+        let mut loader = loader(&store, config).unwrap();
+        let pause = Duration::from_millis(4);
+        for epoch in 0..2 {
+            for _ in 0..4 {
+                loader.next().unwrap().unwrap();
+                std::thread::sleep(pause);
+            }
+            let stats = loader.epoch_stats();
+            assert_eq!(stats.batches, 4);
+            // The pause behind the last batch belongs to the next epoch.
+            assert!(stats.computed >= pause * (3 + epoch), "{stats:?}");
+            assert!((0.0..1.0).contains(&stats.waiting_share()));
+        }
+    }
+
+    #[test]
+    fn balance_changes_which_cases_come_and_not_how_they_are_cut() {
+        let store = store();
+        let config = LoaderConfig {
+            balance: Balance::Phases,
+            iterations: 60,
+            ..config()
+        };
+        // Labelled: two of GED4, one of T2; a uniform draw gives T2 a third.
+        let made = batches(&store, config);
+        let patches = made.iter().flat_map(|batch| &batch.labelled);
+        let share = patches
+            .filter(|p| p.origin.phase.as_deref() == Some("T2"))
+            .count();
+        assert!((70..110).contains(&share), "{share} of 180");
     }
 
     #[test]

@@ -113,6 +113,20 @@ impl Mapped {
             .unwrap_or_default()
     }
 
+    /// The file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The bytes of a tensor; none for one that is not there.
+    pub(crate) fn bytes(&self, name: &str) -> &[u8] {
+        self.metadata
+            .info(name)
+            .map(|info| info.data_offsets)
+            .and_then(|(from, to)| self.bytes.get(self.start + from..self.start + to))
+            .unwrap_or_default()
+    }
+
     fn fault(&self, reason: String) -> Error {
         Error::store(&self.path, format!("{reason}; preprocess the case again"))
     }

@@ -1,5 +1,6 @@
 //! From a fingerprint to a plan.
 
+use crate::capacity::PlanNetwork;
 use crate::fingerprint::{Fingerprint, percentile};
 use crate::plan::{Normalization, Plan, check_patch};
 use crate::topology::{divisor, five_strides, padded};
@@ -7,9 +8,13 @@ use crate::{Dataset, Error, Result};
 use liseg_mri::resample::resampled_shape;
 use liseg_volume::{Orientation, Spacing};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// A grid is anisotropic when one axis is more than this much coarser than the others.
 const ANISOTROPY: f64 = 3.0;
+
+/// Where less than this share of the voxels is left after cropping, z-scores are masked.
+const CROPPED: f64 = 0.75;
 
 /// The smallest limit for a patch, in voxels.
 const SMALLEST_LIMIT: usize = 16 * 16 * 16;
@@ -21,6 +26,12 @@ pub struct PlanOptions {
     /// Largest patch, in voxels. The default, 128³, is STU-Net's own patch, and close to where
     /// nnU-Net's estimate for an 8 GB device ends. At least 16³.
     pub max_patch_voxels: usize,
+    /// The network to plan for. With one, patch and batch are the largest whose feature maps fit into
+    /// `memory_gb`, in place of `max_patch_voxels`.
+    pub network: Option<PlanNetwork>,
+    /// Memory of the device in GB, with `network`; 8 as in nnU-Net. As there, the estimate is of
+    /// feature maps in mixed precision.
+    pub memory_gb: f64,
     /// Spacing to use in place of the median, `[z, y, x]` in mm.
     pub spacing: Option<Spacing>,
     /// Patch to use in place of the planned one, in voxels `[z, y, x]`.
@@ -29,16 +40,21 @@ pub struct PlanOptions {
     pub batch_size: Option<usize>,
     /// How intensities are normalised.
     pub normalization: Normalization,
+    /// Other normalizations for single phases.
+    pub normalization_by_phase: BTreeMap<String, Normalization>,
 }
 
 impl Default for PlanOptions {
     fn default() -> Self {
         Self {
             max_patch_voxels: 128 * 128 * 128,
+            network: None,
+            memory_gb: 8.0,
             spacing: None,
             patch_size: None,
             batch_size: None,
             normalization: Normalization::default(),
+            normalization_by_phase: BTreeMap::new(),
         }
     }
 }
@@ -46,9 +62,10 @@ impl Default for PlanOptions {
 impl Plan {
     /// Plans a data set from its fingerprint.
     ///
-    /// Spacing, patch and poolings follow nnU-Net v2 with two differences: the patch is reduced
-    /// until it holds at most `max_patch_voxels` voxels, in place of an estimate of device memory,
-    /// and there are always five poolings. Axes are not transposed.
+    /// Spacing, patch, poolings, batch and `use_mask_for_norm` follow nnU-Net v2 with two differences:
+    /// without `network` the patch is reduced until it holds at most `max_patch_voxels` voxels, in
+    /// place of an estimate of device memory, and there are always five poolings. Axes are not
+    /// transposed.
     ///
     /// # Errors
     /// [`Error::Setting`] when an option cannot be met, [`Error::Patch`] when the patch asked for is
@@ -78,19 +95,16 @@ impl Plan {
             None => target_spacing(&spacings, &shapes)?,
         };
         let median_shape = median_resampled_shape(&spacings, &shapes, spacing)?;
+        let limit = Limit::new(options, dataset.labels().len())?;
         let (patch_size, strides) = match options.patch_size {
             Some(patch) => (patch, five_strides(spacing.zyx(), patch.map(|n| n as f64))),
-            None => patch_size(spacing, median_shape, options.max_patch_voxels)?,
+            None => patch_size(spacing, median_shape, &limit)?,
         };
         check_patch(patch_size, &strides)?;
-        let batch_size = options.batch_size.unwrap_or_else(|| {
-            batch_size(
-                patch_size,
-                median_shape,
-                shapes.len(),
-                options.max_patch_voxels,
-            )
-        });
+        let fitting = limit.fitting(patch_size, &strides);
+        let batch_size = options
+            .batch_size
+            .unwrap_or_else(|| batch_size(patch_size, median_shape, shapes.len(), fitting));
         let plan = Self {
             dataset_name: dataset.name().to_owned(),
             orientation: Orientation::RAS,
@@ -100,6 +114,9 @@ impl Plan {
             batch_size,
             pool_op_kernel_sizes: strides,
             normalization_scheme: options.normalization,
+            normalization_by_phase: options.normalization_by_phase.clone(),
+            use_mask_for_norm: fingerprint.median_relative_size_after_cropping < CROPPED,
+            foreground_intensity_properties: fingerprint.foreground,
             labels: dataset.labels().clone(),
             original_median_spacing: Spacing::try_from(percentiles(
                 &spacings.iter().map(|s| s.zyx()).collect::<Vec<_>>(),
@@ -109,6 +126,68 @@ impl Plan {
         };
         plan.validate()?;
         Ok(plan)
+    }
+}
+
+/// What keeps a patch from being larger.
+enum Limit {
+    Voxels(usize),
+    Memory {
+        network: PlanNetwork,
+        gigabytes: f64,
+        outputs: usize,
+    },
+}
+
+impl Limit {
+    fn new(options: &PlanOptions, outputs: usize) -> Result<Self> {
+        let Some(network) = options.network else {
+            if options.max_patch_voxels < SMALLEST_LIMIT {
+                let reason = format!(
+                    "{} is below {SMALLEST_LIMIT} (16³): a network sees nothing",
+                    options.max_patch_voxels
+                );
+                return Err(Error::setting("max_patch_voxels", reason));
+            }
+            return Ok(Self::Voxels(options.max_patch_voxels));
+        };
+        if !options.memory_gb.is_finite() || options.memory_gb <= 0.0 {
+            let reason = format!("{} GB is no memory", options.memory_gb);
+            return Err(Error::setting("memory_gb", reason));
+        }
+        Ok(Self::Memory {
+            network,
+            gigabytes: options.memory_gb,
+            outputs,
+        })
+    }
+
+    /// How many patches fit, not rounded; two of the largest allowed patch do.
+    fn fitting(&self, patch: [usize; 3], strides: &[[usize; 3]]) -> f64 {
+        match *self {
+            Self::Voxels(most) => 2.0 * most as f64 / patch.iter().product::<usize>() as f64,
+            Self::Memory {
+                network,
+                gigabytes,
+                outputs,
+            } => {
+                let numbers = network.feature_numbers(patch, strides, outputs);
+                network.patches_that_fit(numbers, gigabytes)
+            }
+        }
+    }
+
+    fn error(&self) -> Error {
+        match self {
+            Self::Voxels(most) => {
+                let reason = format!("no patch of at most {most} voxels was found");
+                Error::setting("max_patch_voxels", reason)
+            }
+            Self::Memory { gigabytes, .. } => {
+                let reason = format!("not even the smallest patch fits into {gigabytes} GB");
+                Error::setting("memory_gb", reason)
+            }
+        }
     }
 }
 
@@ -122,21 +201,26 @@ impl Plan {
 /// [`Error::Geometry`] when there are no cases.
 pub fn target_spacing(spacings: &[Spacing], shapes: &[[usize; 3]]) -> Result<Spacing> {
     let values: Vec<[f64; 3]> = spacings.iter().map(|s| s.zyx()).collect();
-    let mut target = percentiles(&values, 50.0);
-    let size = percentiles(&as_floats(shapes), 50.0);
+    Ok(Spacing::try_from(target(&values, &as_floats(shapes)))?)
+}
+
+/// [`target_spacing`] on plain numbers.
+pub(crate) fn target(values: &[[f64; 3]], shapes: &[[f64; 3]]) -> [f64; 3] {
+    let mut target = percentiles(values, 50.0);
+    let size = percentiles(shapes, 50.0);
     let worst = (1..3).fold(0, |w, axis| if target[axis] > target[w] { axis } else { w });
     let others = || (0..3).filter(|&axis| axis != worst);
     let coarsest_other = others().map(|a| target[a]).fold(0.0, f64::max);
     let shortest_other = others().map(|a| size[a]).fold(f64::INFINITY, f64::min);
     if target[worst] > ANISOTROPY * coarsest_other && ANISOTROPY * size[worst] < shortest_other {
-        let fine = percentiles(&values, 10.0)[worst];
+        let fine = percentiles(values, 10.0)[worst];
         target[worst] = if fine < coarsest_other {
             coarsest_other + 1e-5
         } else {
             fine
         };
     }
-    Ok(Spacing::try_from(target)?)
+    target
 }
 
 /// The median, per axis, of the shapes that the cases have at spacing `to`.
@@ -154,11 +238,11 @@ fn median_resampled_shape(
 }
 
 /// Patch and strides: start from a cube in millimetres of 256³ voxels cut to the median image, and
-/// shorten the axis that covers most of the image until the patch is small enough.
+/// shorten the axis that covers most of the image until two patches fit.
 fn patch_size(
     spacing: Spacing,
     median_shape: [f64; 3],
-    max_voxels: usize,
+    limit: &Limit,
 ) -> Result<([usize; 3], [[usize; 3]; 5])> {
     let mm = spacing.zyx();
     let scale = (256f64.powi(3) * mm.iter().product::<f64>()).cbrt();
@@ -166,21 +250,13 @@ fn patch_size(
     let mut strides = five_strides(mm, start);
     let mut multiple = divisor(&strides);
     let mut patch = padded(start, multiple);
-    if max_voxels < SMALLEST_LIMIT {
-        let reason =
-            format!("{max_voxels} is below {SMALLEST_LIMIT} (16³): a network sees nothing");
-        return Err(Error::setting("max_patch_voxels", reason));
-    }
-    while patch.iter().product::<usize>() > max_voxels {
+    while limit.fitting(patch, &strides) < 2.0 {
         // Ties go to the last axis.
         let coverage = |a: usize| patch[a] as f64 / median_shape[a];
         let axis = (0..3)
             .filter(|&a| patch[a] > multiple[a])
             .max_by(|&a, &b| coverage(a).total_cmp(&coverage(b)))
-            .ok_or_else(|| {
-                let reason = format!("no patch of at most {max_voxels} voxels was found");
-                Error::setting("max_patch_voxels", reason)
-            })?;
+            .ok_or_else(|| limit.error())?;
         // The step is what the topology of the shorter patch asks for.
         let shorter = |step: usize| {
             let mut size = patch.map(|n| n as f64);
@@ -193,25 +269,18 @@ fn patch_size(
         multiple = divisor(&strides);
         let next = padded(size, multiple);
         if next.iter().product::<usize>() >= patch.iter().product() {
-            let reason = format!("no patch of at most {max_voxels} voxels was found");
-            return Err(Error::setting("max_patch_voxels", reason));
+            return Err(limit.error());
         }
         patch = next;
     }
     Ok((patch, strides))
 }
 
-/// As many patches as fill the voxels of two of the largest, at most 5 % of all voxels of the data
-/// set, at least 2.
-fn batch_size(
-    patch: [usize; 3],
-    median_shape: [f64; 3],
-    cases: usize,
-    max_patch_voxels: usize,
-) -> usize {
+/// As many patches as fit, at most 5 % of all voxels of the data set, at least 2.
+fn batch_size(patch: [usize; 3], median_shape: [f64; 3], cases: usize, fitting: f64) -> usize {
     let voxels = patch.iter().product::<usize>() as f64;
-    let fitting = (2.0 * max_patch_voxels as f64 / voxels).round_ties_even();
     let share = 0.05 * median_shape.iter().product::<f64>() * cases as f64 / voxels;
+    let fitting = fitting.round_ties_even();
     fitting.min(share.round_ties_even()).max(2.0) as usize
 }
 
@@ -303,7 +372,7 @@ mod tests {
             let median: [f64; 3] =
                 from_value(expected["median_image_size_in_voxels"].clone()).unwrap();
             let (patch, strides) =
-                patch_size(spacing, median, PlanOptions::default().max_patch_voxels).unwrap();
+                patch_size(spacing, median, &Limit::Voxels(128 * 128 * 128)).unwrap();
             let exact: [usize; 3] = from_value(expected["patch_size"].clone()).unwrap();
             assert_eq!(patch, exact, "{name}");
             let exact: Vec<[usize; 3]> = from_value(expected["strides"].clone()).unwrap();
@@ -312,6 +381,88 @@ mod tests {
                 assert_eq!(*stride, exact, "{name}, stage {stage}");
             }
         }
+    }
+
+    /// With nnU-Net's network and device, patch, poolings and batch are nnU-Net's wherever it pools
+    /// five times at most.
+    #[test]
+    fn golden_patches_and_batches_for_nnunets_network() {
+        let Some(golden) = testing::golden("nnunet/planner.json") else {
+            return;
+        };
+        let mut compared = 0;
+        for case in golden["cases"].as_array().unwrap() {
+            let expected = &case["outputs"]["configurations"]["3d_fullres"];
+            if case["op"] != "plan_experiment" || expected.is_null() {
+                continue;
+            }
+            let exact: Vec<[usize; 3]> = from_value(expected["strides"].clone()).unwrap();
+            if exact.len() > 6 {
+                continue;
+            }
+            let (_, shapes) = fingerprint(case);
+            let name = case["name"].as_str().unwrap();
+            let limit = Limit::Memory {
+                network: PlanNetwork::UNet,
+                gigabytes: case["params"]["gpu_memory_target_gb"].as_f64().unwrap(),
+                outputs: case["params"]["n_labels_with_background"].as_u64().unwrap() as usize,
+            };
+            let spacing: Spacing = from_value(expected["spacing"].clone()).unwrap();
+            let median: [f64; 3] =
+                from_value(expected["median_image_size_in_voxels"].clone()).unwrap();
+            let (patch, strides) = patch_size(spacing, median, &limit).unwrap();
+            let expected_patch: [usize; 3] = from_value(expected["patch_size"].clone()).unwrap();
+            // Fewer poolings than five leave strides of 1 at the end, and with them one more stage
+            // in the estimate, so that only the full number is bound to end alike.
+            if exact.len() == 6 {
+                assert_eq!(patch, expected_patch, "{name}");
+                assert_eq!(strides[..], exact[1..], "{name}");
+                let fitting = limit.fitting(patch, &strides);
+                let batch = batch_size(patch, median, shapes.len(), fitting) as u64;
+                assert_eq!(Some(batch), expected["batch_size"].as_u64(), "{name}");
+                compared += 1;
+            }
+        }
+        assert!(compared >= 5, "{compared}");
+    }
+
+    #[test]
+    fn more_memory_or_a_smaller_network_gives_larger_patches() {
+        let (_folder, dataset) = testing::dataset();
+        let mut fingerprint = Fingerprint::of(&dataset).unwrap();
+        for case in &mut fingerprint.cases {
+            case.shape_after_crop = [64, 320, 320];
+            case.spacing = Spacing::new(2.5, 1.0, 1.0).unwrap();
+        }
+        let voxels = |network, memory_gb| {
+            let options = PlanOptions {
+                network: Some(network),
+                memory_gb,
+                ..PlanOptions::default()
+            };
+            let plan = Plan::new(&dataset, &fingerprint, &options).unwrap();
+            plan.patch_size.iter().product::<usize>()
+        };
+        use PlanNetwork::{StuNetB, StuNetL, StuNetS};
+        assert!(voxels(StuNetS, 8.0) > voxels(StuNetB, 8.0));
+        assert!(voxels(StuNetB, 8.0) > voxels(StuNetL, 8.0));
+        assert!(voxels(StuNetB, 24.0) > voxels(StuNetB, 8.0));
+        let options = PlanOptions {
+            network: Some(StuNetL),
+            memory_gb: 0.01,
+            ..PlanOptions::default()
+        };
+        let error = Plan::new(&dataset, &fingerprint, &options).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                Error::Setting {
+                    field: "memory_gb",
+                    ..
+                }
+            ),
+            "{error}"
+        );
     }
 
     #[test]

@@ -1,13 +1,42 @@
 //! Fills a store: preprocesses every training case of a data set, and resumes where it stopped.
 
 use crate::check::{GRID_TOLERANCE_MM, value_counts};
-use crate::preprocess::{preprocess_image, preprocess_label};
-use crate::store::{self, Provenance, Record};
+use crate::memory::{self, Budget};
+use crate::preprocess::{preprocess_label, preprocess_volume};
+use crate::store::{self, Provenance, Record, StoredPrecision};
 use crate::{Case, Dataset, Error, Plan, Result, Subset, foreground, json};
 use liseg_mri::nifti;
-use liseg_volume::Seed;
+use liseg_volume::{LabelMap, Seed};
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// How a store is filled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PreprocessOptions {
+    /// Cases in work at a time, at most.
+    pub jobs: usize,
+    /// Leave cases as they are that were made from the same files in the same way.
+    pub resume: bool,
+    /// How intensities are stored.
+    pub precision: StoredPrecision,
+    /// Bytes that the cases in work may need together; fewer than `jobs` are in work when that is not
+    /// enough for them, and one that is too large by itself runs alone. `None` for no limit.
+    pub memory: Option<u64>,
+}
+
+impl Default for PreprocessOptions {
+    /// Two cases at a time in f32, resumed, without a limit.
+    fn default() -> Self {
+        Self {
+            jobs: 2,
+            resume: true,
+            precision: StoredPrecision::F32,
+            memory: None,
+        }
+    }
+}
 
 /// What became of a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,13 +74,14 @@ pub struct Report {
     pub failed: Vec<(String, Error)>,
 }
 
-/// Preprocesses all labelled and unlabelled cases of a data set into a store, `jobs` at a time.
+/// Preprocesses all labelled and unlabelled cases of a data set into a store, several at a time.
 ///
-/// With `resume`, a case that was made from files with the same content, by a plan with the same
-/// preprocessing and with the same attributes is left as it is. Other cases go on when one fails;
-/// failures are listed in the report and are not part of the store. Test cases are left out.
+/// When it resumes, a case that was made from files with the same content, by a plan with the same
+/// preprocessing and with the same attributes is left as it is, unless its checksum tells that it was
+/// damaged. Other cases go on when one fails; failures are listed in the report and are not part of
+/// the store. Test cases are left out. A `splits_final.json` of the data set is copied.
 ///
-/// Memory is needed for `jobs` volumes at a time. `progress` is called from several threads.
+/// `progress` is called from several threads.
 ///
 /// # Errors
 /// Only what concerns the whole: [`Error::Setting`] and [`Error::Patch`] for an invalid plan, or one
@@ -60,8 +90,7 @@ pub fn preprocess_dataset(
     dataset: &Dataset,
     plan: &Plan,
     out: &Path,
-    jobs: usize,
-    resume: bool,
+    options: &PreprocessOptions,
     progress: impl Fn(Event) + Sync,
 ) -> Result<Report> {
     plan.validate()?;
@@ -78,6 +107,11 @@ pub fn preprocess_dataset(
     let description = dataset.folder().join("dataset.json");
     let text = std::fs::read(&description).map_err(Error::io("reading", &description))?;
     json::write_bytes(&out.join("dataset.json"), &text)?;
+    let splits = dataset.folder().join("splits_final.json");
+    if splits.is_file() {
+        let text = std::fs::read(&splits).map_err(Error::io("reading", &splits))?;
+        json::write_bytes(&out.join("splits_final.json"), &text)?;
+    }
 
     let cases: Vec<&Case> = dataset
         .cases()
@@ -89,7 +123,8 @@ pub fn preprocess_dataset(
         plan,
         plan_hash: plan.preprocessing_hash(),
         out,
-        resume,
+        options,
+        budget: Budget::new(options.memory.unwrap_or(u64::MAX)),
     };
     let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
     // Plain threads: a rayon thread that waits inside one case could begin another, and memory
@@ -109,7 +144,7 @@ pub fn preprocess_dataset(
         results
     };
     let mut results = std::thread::scope(|scope| {
-        let threads: Vec<_> = (1..jobs.clamp(1, cases.len().max(1)))
+        let threads: Vec<_> = (1..options.jobs.clamp(1, cases.len().max(1)))
             .map(|_| scope.spawn(run))
             .collect();
         let mut results = run();
@@ -142,13 +177,15 @@ struct Work<'a> {
     plan: &'a Plan,
     plan_hash: String,
     out: &'a Path,
-    resume: bool,
+    options: &'a PreprocessOptions,
+    budget: Budget,
 }
 
 impl Work<'_> {
     fn case(&self, case: &Case) -> Result<Outcome> {
         let provenance = Provenance {
             format: store::format(),
+            precision: self.options.precision,
             subset: case.subset,
             patient: case.patient.clone(),
             phase: case.phase.clone(),
@@ -158,11 +195,28 @@ impl Work<'_> {
             label_hash: case.label.as_deref().map(hash).transpose()?,
         };
         let path = store::case_path(self.out, &case.id);
-        if self.resume && store::stored_provenance(&path).as_ref() == Some(&provenance) {
+        if self.options.resume && store::stored_provenance(&path).as_ref() == Some(&provenance) {
             return Ok(Outcome::Unchanged);
         }
+        let _share = self.budget.take(memory::needed(&case.image, self.plan));
+        let label = match &case.label {
+            None => None,
+            Some(path) => Some(self.read_label(path)?),
+        };
         let volume = nifti::read_image(&case.image)?.volume;
-        let prepared = preprocess_image(&volume, self.plan)?;
+        if let (Some(label), Some(path)) = (&label, &case.label) {
+            let (grid, other) = (volume.geometry(), label.geometry());
+            if !grid.same_grid(&other, GRID_TOLERANCE_MM) {
+                return Err(Error::Grid {
+                    path: path.clone(),
+                    expected: grid.shape,
+                    found: other.shape,
+                    distance_mm: grid.corner_distance_mm(&other),
+                });
+            }
+        }
+        let phase = case.phase.as_deref();
+        let prepared = preprocess_volume(volume, phase, label.as_ref(), self.plan)?;
         if u32::try_from(prepared.image.len()).is_err() {
             let reason = format!(
                 "case `{}` would have {} voxels; at most {} can be indexed",
@@ -172,20 +226,9 @@ impl Work<'_> {
             );
             return Err(Error::setting("spacing", reason));
         }
-        let label = match &case.label {
+        let label = match label {
             None => None,
-            Some(path) => {
-                let label = nifti::read_labels(path)?.volume;
-                let (grid, other) = (volume.geometry(), label.geometry());
-                if !grid.same_grid(&other, GRID_TOLERANCE_MM) {
-                    return Err(Error::Grid {
-                        path: path.clone(),
-                        expected: grid.shape,
-                        found: other.shape,
-                        distance_mm: grid.corner_distance_mm(&other),
-                    });
-                }
-                self.check_values(path, &label)?;
+            Some(label) => {
                 let label = preprocess_label(&label, &prepared.restore)?;
                 let mut rng = Seed(1234).stream(&format!("foreground of {}", case.id), 0, 0);
                 let voxels = foreground::sample(label.view(), &mut rng);
@@ -196,13 +239,21 @@ impl Work<'_> {
             id: case.id.clone(),
             provenance,
             restore: prepared.restore,
+            checksum: String::new(),
         };
         let label = label.as_ref().map(|(label, voxels)| (label, voxels));
-        store::write_case(&path, &record, &prepared.image, label)?;
+        store::write_case(&path, &record, prepared.image, label)?;
         Ok(Outcome::Written)
     }
 
-    fn check_values(&self, path: &Path, label: &liseg_volume::LabelMap) -> Result<()> {
+    /// A label whose values are all declared.
+    fn read_label(&self, path: &Path) -> Result<LabelMap> {
+        let label = nifti::read_labels(path)?.volume;
+        self.check_values(path, &label)?;
+        Ok(label)
+    }
+
+    fn check_values(&self, path: &Path, label: &LabelMap) -> Result<()> {
         let declared: Vec<u8> = self.dataset.labels().values().copied().collect();
         let counts = value_counts(label.data().iter().copied());
         match counts.into_iter().find(|(v, _)| !declared.contains(v)) {
@@ -230,11 +281,15 @@ fn hash(path: &Path) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{CaseStore, testing};
+    use crate::{CaseStore, preprocess_image, testing};
     use std::sync::Mutex;
 
     fn prepare(dataset: &Dataset, plan: &Plan, out: &Path, resume: bool) -> Report {
-        preprocess_dataset(dataset, plan, out, 2, resume, |_| {}).unwrap()
+        let options = PreprocessOptions {
+            resume,
+            ..PreprocessOptions::default()
+        };
+        preprocess_dataset(dataset, plan, out, &options, |_| {}).unwrap()
     }
 
     #[test]
@@ -243,7 +298,11 @@ mod tests {
         let out = tempfile::tempdir().unwrap();
         let plan = testing::tiny_plan();
         let events = Mutex::new(Vec::new());
-        let report = preprocess_dataset(&dataset, &plan, out.path(), 2, true, |event| {
+        let options = PreprocessOptions {
+            memory: Some(1),
+            ..PreprocessOptions::default()
+        };
+        let report = preprocess_dataset(&dataset, &plan, out.path(), &options, |event| {
             events.lock().unwrap().push(event);
         })
         .unwrap();
@@ -344,7 +403,13 @@ mod tests {
         let out = tempfile::tempdir().unwrap();
         let mut plan = testing::tiny_plan();
         plan.labels.insert("tumour".into(), 2);
-        let result = preprocess_dataset(&dataset, &plan, out.path(), 1, true, |_| {});
+        let result = preprocess_dataset(
+            &dataset,
+            &plan,
+            out.path(),
+            &PreprocessOptions::default(),
+            |_| {},
+        );
         assert!(matches!(
             result,
             Err(Error::Setting {

@@ -5,12 +5,13 @@
 
 use crate::plan::Plan;
 use crate::{Error, Result};
+use liseg_morphology::{Connectivity, fill_holes};
 use liseg_mri::crop::nonzero_region;
 use liseg_mri::resample::{
     Resampling, SeparateZ, resample_array, resample_labels_array, resampled_shape,
 };
 use liseg_volume::{Geometry, LabelMap, Orientation, Region, Spacing, Volume};
-use ndarray::{Array3, s};
+use ndarray::{Array3, ArrayView3, s};
 use serde::{Deserialize, Serialize};
 
 /// An image as a network sees it, with the way back to its file.
@@ -112,19 +113,63 @@ impl Restore {
     }
 }
 
-/// Brings an image to the grid and intensities of a plan.
+/// Brings an image of unknown phase to the grid and intensities of a plan.
 ///
-/// The z-score is taken over the cropped image at its own spacing; resampling is cubic, with the
-/// slices of thick-sliced images resampled one by one.
+/// Intensities are normalised over the cropped image at its own spacing; resampling is cubic, with
+/// the slices of thick-sliced images resampled one by one.
 ///
 /// # Errors
 /// [`Error::Mri`] for voxels that are NaN or infinite; [`Error::Setting`] when resampling would leave
 /// no voxel.
 pub fn preprocess_image(volume: &Volume<f32>, plan: &Plan) -> Result<PreprocessedImage> {
-    let canonical = volume.reorient(plan.orientation);
+    preprocess_phase(volume, None, plan)
+}
+
+/// As [`preprocess_image`], with the normalization that the plan has for the image's phase.
+///
+/// # Errors
+/// As [`preprocess_image`].
+pub fn preprocess_phase(
+    volume: &Volume<f32>,
+    phase: Option<&str>,
+    plan: &Plan,
+) -> Result<PreprocessedImage> {
+    finish(
+        volume.reorient(plan.orientation),
+        volume.geometry(),
+        phase,
+        None,
+        plan,
+    )
+}
+
+/// As [`preprocess_phase`], without a second copy of the volume in memory. `label`, on the grid of the
+/// image, decides with the image what a masked normalization takes for inside.
+pub(crate) fn preprocess_volume(
+    volume: Volume<f32>,
+    phase: Option<&str>,
+    label: Option<&LabelMap>,
+    plan: &Plan,
+) -> Result<PreprocessedImage> {
+    let source = volume.geometry();
+    let canonical = if volume.orientation() == plan.orientation {
+        volume
+    } else {
+        volume.reorient(plan.orientation)
+    };
+    finish(canonical, source, phase, label, plan)
+}
+
+fn finish(
+    canonical: Volume<f32>,
+    source: Geometry,
+    phase: Option<&str>,
+    label: Option<&LabelMap>,
+    plan: &Plan,
+) -> Result<PreprocessedImage> {
     let region = nonzero_region(canonical.data());
     let restore = Restore {
-        source: volume.geometry(),
+        source,
         canonical: canonical.geometry(),
         region,
         plan_spacing: plan.spacing,
@@ -139,9 +184,29 @@ pub fn preprocess_image(volume: &Volume<f32>, plan: &Plan) -> Result<Preprocesse
         );
         return Err(Error::setting("spacing", reason));
     }
-    let mut image = canonical.crop(region)?.into_data();
-    drop(canonical);
-    plan.normalization_scheme.apply(&mut image.view_mut())?;
+    let mut image = if region == Region::full(canonical.shape()) {
+        canonical.into_data()
+    } else {
+        canonical.crop(region)?.into_data()
+    };
+    let mask = if plan.use_mask_for_norm {
+        let label = label
+            .map(|label| cropped_label(label, &restore))
+            .transpose()?;
+        let label = label.as_ref().map(|label| label.data());
+        Some(nonzero_mask(&[image.view()], label))
+    } else {
+        None
+    };
+    plan.normalize(
+        phase,
+        &mut image.view_mut(),
+        mask.as_ref().map(|m| m.view()),
+    )?;
+    drop(mask);
+    if restore.plan_shape == restore.cropped_shape() {
+        return Ok(PreprocessedImage { image, restore });
+    }
     let image = resample_array(
         image.view(),
         restore.plan_shape,
@@ -152,6 +217,25 @@ pub fn preprocess_image(volume: &Volume<f32>, plan: &Plan) -> Result<Preprocesse
     Ok(PreprocessedImage { image, restore })
 }
 
+/// What nnU-Net takes for inside a cropped image: voxels that any channel has not at zero, their
+/// holes, and labelled voxels.
+pub(crate) fn nonzero_mask(
+    channels: &[ArrayView3<'_, f32>],
+    label: Option<ArrayView3<'_, u8>>,
+) -> Array3<bool> {
+    let shape = channels.first().map_or((0, 0, 0), |channel| channel.dim());
+    let mut mask = Array3::from_elem(shape, false);
+    for channel in channels {
+        mask.zip_mut_with(channel, |inside, &v| *inside |= v != 0.0);
+    }
+    // Background is joined by faces, so the object is joined over corners.
+    let mut mask = fill_holes(mask.view(), Connectivity::Vertex);
+    if let Some(label) = label {
+        mask.zip_mut_with(&label, |inside, &l| *inside |= l > 0);
+    }
+    mask
+}
+
 /// Brings the label of a preprocessed image to the same grid.
 ///
 /// The label must have the shape of the image file; its own affine is not looked at, so that it is
@@ -160,17 +244,7 @@ pub fn preprocess_image(volume: &Volume<f32>, plan: &Plan) -> Result<Preprocesse
 /// # Errors
 /// [`Error::Shape`] when the shapes differ.
 pub fn preprocess_label(label: &LabelMap, restore: &Restore) -> Result<Array3<u8>> {
-    if label.shape() != restore.source.shape {
-        return Err(Error::Shape {
-            what: "the label",
-            expected: restore.source.shape,
-            found: label.shape(),
-        });
-    }
-    let placed = LabelMap::new(label.data().to_owned(), restore.source.affine)?;
-    let cropped = placed
-        .reorient(restore.canonical.orientation())
-        .crop(restore.region)?;
+    let cropped = cropped_label(label, restore)?;
     Ok(resample_labels_array(
         cropped.data(),
         restore.plan_shape,
@@ -180,10 +254,25 @@ pub fn preprocess_label(label: &LabelMap, restore: &Restore) -> Result<Array3<u8
     ))
 }
 
+/// The label turned and cropped as its image was.
+fn cropped_label(label: &LabelMap, restore: &Restore) -> Result<LabelMap> {
+    if label.shape() != restore.source.shape {
+        return Err(Error::Shape {
+            what: "the label",
+            expected: restore.source.shape,
+            found: label.shape(),
+        });
+    }
+    let placed = LabelMap::new(label.data().to_owned(), restore.source.affine)?;
+    Ok(placed
+        .reorient(restore.canonical.orientation())
+        .crop(restore.region)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing;
+    use crate::{IntensitySummary, Normalization, testing};
     use liseg_volume::Affine;
     use proptest::prelude::*;
     use serde_json::from_value;
@@ -194,7 +283,7 @@ mod tests {
             return;
         };
         let tensors = testing::Tensors::read("nnunet/preprocess.safetensors");
-        for name in ["case_iso", "case_transposed_sepz"] {
+        for name in ["case_iso", "case_masked", "case_transposed_sepz"] {
             let case = testing::case(&golden, name);
             // What the reference transposes is here given in that order from the start.
             let order: [usize; 3] =
@@ -208,9 +297,11 @@ mod tests {
             let label = standard(turned(&format!("{name}.in.seg"))).mapv(|v| v as u8);
             let mut plan = testing::plan();
             plan.spacing = from_value(case["params"]["target_spacing"].clone()).unwrap();
+            plan.use_mask_for_norm = case["params"]["use_mask_for_norm"][0] == true;
 
             let volume = Volume::new(image, affine).unwrap();
-            let made = preprocess_image(&volume, &plan).unwrap();
+            let label = LabelMap::new(label, affine).unwrap();
+            let made = preprocess_volume(volume, None, Some(&label), &plan).unwrap();
             let outputs = &case["outputs"];
             let bounds: [[usize; 2]; 3] = from_value(outputs["bbox"].clone()).unwrap();
             assert_eq!(made.restore.region().start, bounds.map(|b| b[0]), "{name}");
@@ -227,8 +318,17 @@ mod tests {
 
             // The reference marks zeros outside the non-zero mask as -1 and later takes them for
             // background; here they are background from the start.
-            let label = LabelMap::new(label, affine).unwrap();
             let label = preprocess_label(&label, &made.restore).unwrap();
+            let counts = &outputs["class_location_counts"];
+            for value in [1u8, 2] {
+                let found = label.iter().filter(|&&l| l == value).count();
+                let stored = crate::foreground::remembered(found) as i64;
+                let expected = counts[value.to_string()].as_i64().unwrap();
+                assert!(
+                    (stored - expected).abs() <= 4,
+                    "{name}: {stored} {expected}"
+                );
+            }
             let expected = tensors.f32(&format!("{name}.out.seg"));
             let wrong = label
                 .iter()
@@ -236,6 +336,163 @@ mod tests {
                 .filter(|&(&a, &b)| a != b.max(0.0) as u8)
                 .count();
             assert!(wrong <= 4, "{name}: {wrong} labels differ");
+        }
+    }
+
+    /// Two channels without a label: each by its own scheme, on the box and mask of both.
+    #[test]
+    fn golden_case_of_two_channels() {
+        let Some(golden) = testing::golden("nnunet/preprocess.json") else {
+            return;
+        };
+        let tensors = testing::Tensors::read("nnunet/preprocess.safetensors");
+        let name = "case_two_channels_no_seg";
+        let case = testing::case(&golden, name);
+        let p = &case["params"];
+        let channels = tensors.channels(&format!("{name}.in.data"));
+        let joint = &channels[0].mapv(f32::abs) + &channels[1].mapv(f32::abs);
+        let region = nonzero_region(joint.view());
+        let (a, b) = (region.start, region.end);
+        let inside = s![a[0]..b[0], a[1]..b[1], a[2]..b[2]];
+        let views: Vec<_> = channels.iter().map(|channel| channel.view()).collect();
+        let mask = nonzero_mask(&views, None);
+        let properties: IntensitySummary = from_value(p["intensity_properties"].clone()).unwrap();
+        let from: Spacing = from_value(p["spacing"].clone()).unwrap();
+        let to: Spacing = from_value(p["target_spacing"].clone()).unwrap();
+        let new = resampled_shape(region.shape(), from, to);
+        let expected = tensors.channels(&format!("{name}.out.data"));
+        for (c, scheme) in [Normalization::ZScore, Normalization::Ct]
+            .into_iter()
+            .enumerate()
+        {
+            let mut image = channels[c].slice(inside).to_owned();
+            let masked = p["use_mask_for_norm"][c] == true;
+            let view = masked.then(|| mask.slice(inside));
+            scheme
+                .apply(&mut image.view_mut(), view, Some(&properties))
+                .unwrap();
+            let image = resample_array(image.view(), new, from, to, Resampling::IMAGE);
+            assert_eq!(image.dim(), expected[c].dim());
+            let close = |(x, y): (&f32, &f32)| (x - y).abs() < 2e-5;
+            assert!(image.iter().zip(&expected[c]).all(close), "channel {c}");
+        }
+        let marks = mask.slice(inside).mapv(|m| if m { 0i8 } else { -1 });
+        let marks = resample_labels_array(marks.view(), new, from, to, SeparateZ::Auto);
+        let expected = tensors.f32(&format!("{name}.out.seg"));
+        let wrong = marks
+            .iter()
+            .zip(&expected)
+            .filter(|&(&a, &b)| f32::from(a) != b)
+            .count();
+        assert!(wrong <= 4, "{wrong} marks differ");
+    }
+
+    /// Every golden case of cropping: box, filled mask, and the segmentation in which -1 marks what is
+    /// outside of it. There may be several channels, of which any counts.
+    #[test]
+    fn golden_crops() {
+        let Some(golden) = testing::golden("nnunet/preprocess.json") else {
+            return;
+        };
+        let tensors = testing::Tensors::read("nnunet/preprocess.safetensors");
+        let cases = golden["cases"].as_array().unwrap().iter();
+        let cases: Vec<_> = cases
+            .filter(|case| case["op"] == "crop_to_nonzero")
+            .collect();
+        assert_eq!(cases.len(), 5);
+        for case in cases {
+            let name = case["name"].as_str().unwrap();
+            let channels = tensors.channels(&format!("{name}.in.data"));
+            let joint = channels
+                .iter()
+                .fold(Array3::<f32>::zeros(channels[0].dim()), |joint, channel| {
+                    joint + channel.mapv(f32::abs)
+                });
+            let region = nonzero_region(joint.view());
+            let (a, b) = (region.start, region.end);
+            let bounds: [[usize; 2]; 3] = from_value(case["outputs"]["bbox"].clone()).unwrap();
+            assert_eq!(
+                [a, b],
+                [bounds.map(|b| b[0]), bounds.map(|b| b[1])],
+                "{name}"
+            );
+
+            let views: Vec<_> = channels.iter().map(|channel| channel.view()).collect();
+            let expected = tensors.f32(&format!("{name}.out.nonzero_mask"));
+            let mask = nonzero_mask(&views, None);
+            assert_eq!(mask.mapv(|m| f32::from(u8::from(m))), expected, "{name}");
+
+            let inside = s![a[0]..b[0], a[1]..b[1], a[2]..b[2]];
+            let cropped: Vec<_> = channels
+                .iter()
+                .map(|c| c.slice(inside).to_owned())
+                .collect();
+            let expected = tensors.channels(&format!("{name}.out.data"));
+            assert_eq!(cropped, expected, "{name}");
+            // The mask of the crop is the crop of the mask.
+            let views: Vec<_> = cropped.iter().map(|channel| channel.view()).collect();
+            let own = nonzero_mask(&views, None);
+            assert_eq!(own, mask.slice(inside), "{name}");
+            let label = case["inputs"].get("seg").map(|_| {
+                let label = tensors.f32(&format!("{name}.in.seg"));
+                label.slice(inside).to_owned()
+            });
+            let label = label.unwrap_or_else(|| Array3::zeros(own.dim()));
+            let marked = ndarray::Zip::from(&label)
+                .and(&own)
+                .map_collect(|&l, &inside| if l == 0.0 && !inside { -1.0 } else { l });
+            assert_eq!(marked, tensors.f32(&format!("{name}.out.seg")), "{name}");
+        }
+    }
+
+    /// Every golden case of normalization, those of nnU-Net v1 included.
+    #[test]
+    fn golden_normalizations() {
+        let Some(golden) = testing::golden("nnunet/preprocess.json") else {
+            return;
+        };
+        let tensors = testing::Tensors::read("nnunet/preprocess.safetensors");
+        let cases = golden["cases"].as_array().unwrap().iter();
+        let normalise = |case: &&serde_json::Value| {
+            case["op"]
+                .as_str()
+                .is_some_and(|op| op.starts_with("normalise"))
+        };
+        let cases: Vec<_> = cases.filter(normalise).collect();
+        assert_eq!(cases.len(), 9);
+        for case in cases {
+            let name = case["name"].as_str().unwrap();
+            let p = &case["params"];
+            let scheme = match p["scheme"].as_str().unwrap() {
+                // Version 1 adds its epsilon to the deviation, which is within the tolerance.
+                "ZScoreNormalization" | "nonCT" => Normalization::ZScore,
+                "CTNormalization" => Normalization::Ct,
+                "RescaleTo01Normalization" => Normalization::RescaleTo01,
+                "RGBTo01Normalization" => Normalization::RgbTo01,
+                "NoNormalization" => Normalization::None,
+                other => panic!("scheme {other}"),
+            };
+            let properties: Option<IntensitySummary> = p
+                .get("intensity_properties")
+                .map(|found| from_value(found.clone()).unwrap());
+            let mask = (p["use_mask_for_norm"] == true).then(|| {
+                tensors
+                    .f32(&format!("{name}.in.seg"))
+                    .mapv(|label| label >= 0.0)
+            });
+            let mut image = tensors.f32(&format!("{name}.in.image"));
+            let view = mask.as_ref().map(|mask| mask.view());
+            scheme
+                .apply(&mut image.view_mut(), view, properties.as_ref())
+                .unwrap();
+            let expected = tensors.f32(&format!("{name}.out.result"));
+            for (found, expected) in image.iter().zip(&expected) {
+                let tolerance = 3e-6 + 3e-6 * expected.abs();
+                assert!(
+                    (found - expected).abs() <= tolerance,
+                    "{name}: {found} {expected}"
+                );
+            }
         }
     }
 

@@ -98,6 +98,32 @@ pub fn cut<T: Copy>(
     patch
 }
 
+/// Copies a box row by row: `copy` is given where in the flat array a part of a row lies, and the part
+/// of the box it belongs to. 0 where the box leaves the array.
+pub(crate) fn cut_rows(
+    shape: [usize; 3],
+    corner: [i64; 3],
+    size: [usize; 3],
+    copy: impl Fn(std::ops::Range<usize>, &mut [f32]),
+) -> Array3<f32> {
+    let mut patch = Array3::zeros(size);
+    let ([z, y, x], [tz, ty, tx]) = overlap(shape, corner, size);
+    let Some(voxels) = patch.as_slice_mut() else {
+        return patch;
+    };
+    for (z, tz) in z.zip(tz) {
+        for (y, ty) in y.clone().zip(ty.clone()) {
+            let source = (z * shape[1] + y) * shape[2];
+            let target = (tz * size[1] + ty) * size[2];
+            copy(
+                source + x.start..source + x.end,
+                &mut voxels[target + tx.start..target + tx.end],
+            );
+        }
+    }
+    patch
+}
+
 /// The label −1 outside the image and 0 inside, for an image of `shape`.
 pub fn cut_inside(shape: [usize; 3], corner: [i64; 3], size: [usize; 3]) -> Array3<i8> {
     let mut patch = Array3::from_elem(size, -1);

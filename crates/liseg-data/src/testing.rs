@@ -3,7 +3,7 @@
 use crate::{Dataset, Normalization, Plan, topology};
 use liseg_mri::nifti;
 use liseg_volume::{Affine, LabelMap, Orientation, Spacing, Volume};
-use ndarray::{Array, Array3, IxDyn};
+use ndarray::{Array, Array3, ArrayD, Axis, IxDyn};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -49,6 +49,24 @@ impl Tensors {
 
     /// A three-dimensional array, a leading channel axis of 1 dropped, of any number type.
     pub(crate) fn f32(&self, name: &str) -> Array3<f32> {
+        let mut channels = self.channels(name);
+        assert_eq!(channels.len(), 1, "{name} has several channels");
+        channels.remove(0)
+    }
+
+    /// The channels of an array; one for an array of three axes.
+    pub(crate) fn channels(&self, name: &str) -> Vec<Array3<f32>> {
+        let array = self.array(name);
+        let array = match array.ndim() {
+            3 => array.insert_axis(Axis(0)),
+            _ => array,
+        };
+        let three =
+            |channel: ndarray::ArrayViewD<'_, f32>| channel.to_owned().into_dimensionality();
+        array.outer_iter().map(|c| three(c).unwrap()).collect()
+    }
+
+    fn array(&self, name: &str) -> ArrayD<f32> {
         use safetensors::Dtype;
         let file = SafeTensors::deserialize(&self.0).unwrap();
         let tensor = file.tensor(name).unwrap();
@@ -62,12 +80,7 @@ impl Tensors {
             Dtype::I32 => numbers::<4>(bytes, |b| i32::from_le_bytes(b) as f32),
             other => panic!("{name} is of type {other:?}"),
         };
-        let shape = tensor.shape();
-        let shape = if shape.len() == 4 { &shape[1..] } else { shape };
-        Array::from_shape_vec(IxDyn(shape), values)
-            .unwrap()
-            .into_dimensionality()
-            .unwrap()
+        Array::from_shape_vec(IxDyn(tensor.shape()), values).unwrap()
     }
 }
 
@@ -95,6 +108,9 @@ pub(crate) fn plan() -> Plan {
         batch_size: 2,
         pool_op_kernel_sizes: topology::five_strides(spacing.zyx(), [32.0, 96.0, 96.0]),
         normalization_scheme: Normalization::ZScore,
+        normalization_by_phase: BTreeMap::new(),
+        use_mask_for_norm: false,
+        foreground_intensity_properties: None,
         labels: labels(),
         original_median_spacing: spacing,
         original_median_shape: [36.0, 128.0, 128.0],

@@ -43,10 +43,12 @@ fn real_images_go_all_the_way() {
     };
     let plan = Plan::new(&dataset, &fingerprint, &options).unwrap();
     let out = tempfile::tempdir().unwrap();
-    let report = preprocess_dataset(&dataset, &plan, out.path(), 2, true, |_| {}).unwrap();
+    let report =
+        preprocess_dataset(&dataset, &plan, out.path(), &Default::default(), |_| {}).unwrap();
     assert!(report.failed.is_empty(), "{:?}", report.failed);
     assert_eq!(report.written.len(), 11);
-    let again = preprocess_dataset(&dataset, &plan, out.path(), 2, true, |_| {}).unwrap();
+    let again =
+        preprocess_dataset(&dataset, &plan, out.path(), &Default::default(), |_| {}).unwrap();
     assert_eq!(again.unchanged.len(), 11);
 
     let store = Arc::new(CaseStore::open(out.path()).unwrap());

@@ -2,6 +2,7 @@
 
 use crate::{Error, Result};
 use liseg_augment::AugmentConfig;
+use liseg_data::Balance;
 use liseg_nn::{DeviceChoice, OptimiserConfig, Precision};
 use liseg_ssl::StrategyConfig;
 use liseg_stunet::Size;
@@ -90,6 +91,8 @@ pub struct TrainingConfig {
     pub micro_batch: usize,
     /// Share of labelled patches that are made to show foreground; nnU-Net: 0.33.
     pub foreground_share: f64,
+    /// What patches are spread over evenly: cases, vendors, phases or vendors-and-phases.
+    pub balance: Balance,
     /// Patch (z, y, x) in voxels in place of the plan's.
     pub patch_size: Option<[usize; 3]>,
 }
@@ -104,6 +107,7 @@ impl Default for TrainingConfig {
             gradient_clip: 12.0,
             micro_batch: 0,
             foreground_share: 0.33,
+            balance: Balance::Cases,
             patch_size: None,
         }
     }
@@ -136,6 +140,9 @@ pub struct ValidationConfig {
     pub folds: usize,
     /// Which part is kept back, from 0.
     pub fold: usize,
+    /// A file of folds in place of `folds`: `splits_final.json`, as `liseg split`, an import or nnU-Net
+    /// writes it. A name alone is looked for beside the preprocessed cases too.
+    pub splits: Option<PathBuf>,
     /// Epochs between two validations; the last epoch always validates.
     pub every: u64,
 }
@@ -145,6 +152,7 @@ impl Default for ValidationConfig {
         Self {
             folds: 0,
             fold: 0,
+            splits: None,
             every: 5,
         }
     }

@@ -8,13 +8,15 @@ use crate::tensorboard::EventWriter;
 use crate::validation::{by_name, validate};
 use crate::{Error, Result, RunConfig, batches};
 use liseg_augment::Pipeline;
-use liseg_data::{Case, CaseStore, Loader, LoaderConfig, Plan, StoredCase, Subset, folds};
+use liseg_data::{
+    Case, CaseStore, Fold, Loader, LoaderConfig, Plan, StoredCase, Subset, folds, read_splits,
+};
 use liseg_nn::tch::{Device, Kind};
 use liseg_nn::{SegmentationNet, TensorMap, checkpoint, schedule};
 use liseg_ssl::{Progress, StepContext, Strategy};
 use liseg_stunet::StuNetConfig;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -238,6 +240,7 @@ impl<'a> Trainer<'a> {
             unlabelled: request.unlabelled,
             patch_size: self.patch,
             foreground_share: self.config.training.foreground_share,
+            balance: self.config.training.balance,
             labelled_cases: Some(self.roles.labelled.clone()),
             unlabelled_cases: Some(self.roles.unlabelled.clone()),
             workers: self.config.loader.workers,
@@ -401,7 +404,17 @@ fn assign_cases(config: &RunConfig, store: &CaseStore) -> Result<CaseRoles> {
                 .into(),
         });
     }
-    if config.validation.folds > 0 {
+    if let Some(path) = &config.validation.splits {
+        let fold = declared_fold(config, store, path)?;
+        roles.labelled = fold.training;
+        roles.validation = fold.validation;
+        if let Some(ids) = fold.unlabelled {
+            roles.unlabelled = ids
+                .into_iter()
+                .filter(|id| store.get(id).is_some_and(|case| wanted(case)))
+                .collect();
+        }
+    } else if config.validation.folds > 0 {
         let cases: Vec<Case> = store.subset(Subset::Labelled).map(|c| as_case(c)).collect();
         let mut folds = folds(&cases, config.validation.folds, config.seed)?;
         let fold = folds.swap_remove(config.validation.fold);
@@ -411,17 +424,47 @@ fn assign_cases(config: &RunConfig, store: &CaseStore) -> Result<CaseRoles> {
     Ok(roles)
 }
 
+/// The fold of a file of splits; the file is looked for beside the cases as well.
+fn declared_fold(config: &RunConfig, store: &CaseStore, path: &Path) -> Result<Fold> {
+    let beside = config.data.join(path);
+    let path = if path.is_file() { path } else { &beside };
+    let mut folds = read_splits(path)?;
+    let refuse = |reason: String| {
+        Err(Error::Run {
+            path: path.to_owned(),
+            reason,
+        })
+    };
+    let (fold, count) = (config.validation.fold, folds.len());
+    if fold >= count {
+        return refuse(format!(
+            "it has {count} folds, and validation.fold is {fold}; the first is 0"
+        ));
+    }
+    let fold = folds.swap_remove(fold);
+    let unlabelled = fold.unlabelled.iter().flatten();
+    let listed = fold
+        .training
+        .iter()
+        .chain(&fold.validation)
+        .chain(unlabelled);
+    for id in listed {
+        if store.get(id).is_none() {
+            let data = config.data.display();
+            return refuse(format!("it lists case `{id}`, which {data} does not hold"));
+        }
+    }
+    Ok(fold)
+}
+
 /// A stored case as the splitter knows it.
 fn as_case(stored: &StoredCase) -> Case {
     let facts = stored.record().provenance.clone();
     Case {
-        id: stored.id().to_owned(),
-        image: PathBuf::new(),
-        label: None,
-        subset: facts.subset,
         patient: facts.patient,
         phase: facts.phase,
         vendor: facts.vendor,
+        ..Case::new(stored.id(), PathBuf::new(), facts.subset)
     }
 }
 

@@ -25,7 +25,7 @@ pub(crate) fn validate(
         let mut counted = 0;
         for case in cases {
             let Some(label) = case.label() else { continue };
-            let logits = window.predict(&candidate.networks, case.image(), &mut || true)?;
+            let logits = window.predict(&candidate.networks, case.image().view(), &mut || true)?;
             let Some(logits) = logits else { continue };
             let mut counts = [0u64; 3]; // both, predicted, labelled
             let voxels = logits.lanes(Axis(0));

@@ -5,6 +5,7 @@ mod demo;
 mod doctor;
 mod evaluate;
 mod failure;
+mod import;
 mod info;
 mod interrupt;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod predict;
 mod preprocess;
 mod progress;
 mod report;
+mod split;
 mod train;
 mod verify;
 mod weights;
@@ -73,6 +75,10 @@ enum Verb {
     Verify(verify::Verify),
     /// Make a synthetic multi-phase abdominal MRI dataset with exact masks.
     Phantom(phantom::Phantom),
+    /// Bring LiQA, ATLAS or another nnU-Net dataset into nnU-Net's raw layout with a list of cases.
+    Import(import::Import),
+    /// Part labelled cases into training and validation, by patient and vendor.
+    Split(split::Split),
     /// Choose spacing, patch and strides for a dataset.
     Plan(plan::PlanVerb),
     /// Bring a dataset's images to the plan's grid, ready for training.
@@ -109,6 +115,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
         Verb::Info(verb) => verb.run(shared),
         Verb::Verify(verb) => verb.run(shared),
         Verb::Phantom(verb) => verb.run(shared),
+        Verb::Import(verb) => verb.run(shared),
+        Verb::Split(verb) => verb.run(shared),
         Verb::Plan(verb) => verb.run(shared),
         Verb::Preprocess(verb) => verb.run(shared),
         Verb::Train(verb) => verb.run(shared),

@@ -20,7 +20,7 @@ pub use fields::Version;
 pub use form::AffineSource;
 pub use header::Header;
 pub use read::{read_header, read_image, read_labels, read_volume};
-pub use repair::{Repair, repair};
+pub use repair::{Repair, repair, squeeze};
 pub use warning::Warning;
 pub use write::{WriteOptions, write_image, write_image_with, write_labels, write_labels_with};
 

@@ -35,9 +35,39 @@ pub struct Repair {
 /// As [`read_image`](super::read_image) for files that cannot be read at all, files of several
 /// volumes excepted, and [`Error::Io`].
 pub fn repair(source: impl AsRef<Path>, copy: impl AsRef<Path>) -> Result<Repair> {
-    let (source, copy) = (source.as_ref(), copy.as_ref());
+    copy_with(source.as_ref(), copy.as_ref(), sound_fields)
+}
+
+/// Writes a copy as [`repair`] does, with three axes: trailing axes of one voxel are dropped. Another
+/// ending of the name also turns `.nii` into `.nii.gz` and back.
+///
+/// # Errors
+/// As [`repair`], and [`Error::Unsupported`] for a file of several volumes.
+pub fn squeeze(source: impl AsRef<Path>, copy: impl AsRef<Path>) -> Result<Repair> {
+    let source = source.as_ref();
+    let volumes = read_header(source)?.volumes();
+    if volumes != 1 {
+        return Err(Error::Unsupported {
+            path: source.to_owned(),
+            what: format!("a file of {volumes} volumes where one is expected"),
+            advice: "write each volume to a file of its own",
+        });
+    }
+    copy_with(source, copy.as_ref(), |header| {
+        let mut fields = sound_fields(header);
+        fields.dim[0] = fields.dim[0].min(3);
+        fields.dim[4..].fill(1);
+        fields
+    })
+}
+
+fn copy_with(
+    source: &Path,
+    copy: &Path,
+    fields: impl Fn(&Header) -> super::fields::Fields,
+) -> Result<Repair> {
     let (header, mut stream) = open(source)?;
-    let start = sound_fields(&header).encode(&extension::encode(&header.extensions()));
+    let start = fields(&header).encode(&extension::encode(&header.extensions()));
     let mut zeroed = 0;
     write_file(copy, 6, |out| {
         let mut write = |bytes: &[u8]| {
@@ -117,4 +147,28 @@ fn zero_non_finite(data_type: DataType, bytes: &mut [u8]) -> u64 {
         }
     }
     zeroed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nifti::read_image;
+
+    #[test]
+    fn squeezing_drops_the_fourth_axis_and_nothing_else() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/nifti/valid");
+        let source = folder.join("dim_4d_one_volume.nii");
+        assert_eq!(read_header(&source).unwrap().dims().len(), 4);
+        let copies = tempfile::tempdir().unwrap();
+        let copy = copies.path().join("copy.nii.gz");
+        squeeze(&source, &copy).unwrap();
+        let header = read_header(&copy).unwrap();
+        assert_eq!(header.dims().len(), 3);
+        let before = read_image(&source).unwrap();
+        assert_eq!(read_image(&copy).unwrap().volume, before.volume);
+        assert_eq!(header.data_type(), before.header.data_type());
+
+        let several = squeeze(folder.join("dim_4d_three_volumes.nii.gz"), &copy).unwrap_err();
+        assert!(several.to_string().contains("3 volumes"), "{several}");
+    }
 }

@@ -117,7 +117,13 @@ impl Stages<'_> {
         if !self.shared.quiet && !self.shared.json {
             print_plan(&plan);
         }
-        let report = preprocess_dataset(dataset, &plan, &self.at("data"), 2, true, |_| {})?;
+        let report = preprocess_dataset(
+            dataset,
+            &plan,
+            &self.at("data"),
+            &Default::default(),
+            |_| {},
+        )?;
         match report.failed.into_iter().next() {
             Some((case, error)) => Err(Failure::work(format!("{case}: {error}"))),
             None => Ok(()),

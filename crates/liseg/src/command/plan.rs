@@ -1,7 +1,10 @@
 //! `liseg plan`.
 
 use super::{Failure, Outcome, Result, Shared, print_json, progress};
-use liseg::data::{Dataset, Finding, Fingerprint, Normalization, Plan, PlanOptions, Severity};
+use liseg::data::{
+    Dataset, Finding, Fingerprint, NnunetPlanner, Normalization, Plan, PlanNetwork, PlanOptions,
+    Severity,
+};
 use liseg::volume::Spacing;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -16,6 +19,12 @@ pub(crate) struct PlanVerb {
     /// Where to write the plan.
     #[arg(long, value_name = "FILE", default_value = "plans.json")]
     out: PathBuf,
+    /// Write nnU-Net's own plans too (nnUNetPlans.json), to train nnU-Net beside it on the same data.
+    #[arg(long, value_name = "FILE")]
+    nnunet: Option<PathBuf>,
+    /// Write what the images look like too, with nnU-Net's names (dataset_fingerprint.json).
+    #[arg(long, value_name = "FILE")]
+    fingerprint: Option<PathBuf>,
     #[command(flatten)]
     wishes: Wishes,
 }
@@ -29,9 +38,30 @@ pub(crate) struct Wishes {
     /// Patch in voxels along z, y and x, as in 32,96,96.
     #[arg(long, value_name = "Z,Y,X", value_parser = parse_zyx::<usize>)]
     patch: Option<[usize; 3]>,
-    /// How intensities are normalised: zscore, or robust_zscore where fluid is very bright (T2).
+    /// Plan the largest patch that this network trains on in --memory-gb: S, B, L or H (STU-Net), or
+    /// unet (nnU-Net's). Without it a patch has at most 128³ voxels.
+    #[arg(long, value_name = "NETWORK")]
+    network: Option<PlanNetwork>,
+    /// Memory of the device that trains, in GB, with --network.
+    #[arg(long, value_name = "GB", default_value_t = 8.0, requires = "network")]
+    memory_gb: f64,
+    /// Take the grid of the published STU-Net weights: 1.5 mm, 128³ voxels, their strides.
+    #[arg(long, conflicts_with_all = ["network", "spacing", "patch"])]
+    pretrained_grid: bool,
+    /// How intensities are normalised: zscore, robust_zscore where fluid is very bright (T2), ct,
+    /// rescale_to_0_1, rgb_to_0_1 or nonorm.
     #[arg(long, value_name = "SCHEME", default_value = "zscore")]
     normalization: Normalization,
+    /// Another normalization for single phases, as in T2WI=robust_zscore,DWI=robust_zscore.
+    #[arg(long, value_name = "PHASE=SCHEME", value_delimiter = ',', value_parser = parse_scheme)]
+    normalization_for: Vec<(String, Normalization)>,
+}
+
+fn parse_scheme(text: &str) -> std::result::Result<(String, Normalization), String> {
+    let (phase, scheme) = text
+        .split_once('=')
+        .ok_or("expected PHASE=SCHEME, as in T2WI=robust_zscore")?;
+    Ok((phase.to_owned(), scheme.parse()?))
 }
 
 impl Wishes {
@@ -40,6 +70,9 @@ impl Wishes {
             spacing: self.spacing,
             patch_size: self.patch,
             normalization: self.normalization,
+            normalization_by_phase: self.normalization_for.iter().cloned().collect(),
+            network: self.network,
+            memory_gb: self.memory_gb,
             ..PlanOptions::default()
         }
     }
@@ -61,8 +94,16 @@ pub(super) fn parse_zyx<T: FromStr>(text: &str) -> std::result::Result<[T; 3], S
 impl PlanVerb {
     pub(crate) fn run(&self, shared: &Shared) -> Result<Outcome> {
         let dataset = Dataset::open(&self.dataset)?;
-        let plan = make_plan(&dataset, &self.wishes, shared)?;
+        let (plan, fingerprint) = measure_and_plan(&dataset, &self.wishes, shared)?;
         plan.write(&self.out)?;
+        if let Some(file) = &self.fingerprint {
+            fingerprint.write_nnunet(file)?;
+        }
+        if let Some(file) = &self.nnunet {
+            let name = self.dataset.file_name().map(|n| n.to_string_lossy());
+            let name = name.as_deref().unwrap_or(dataset.name());
+            NnunetPlanner::new(name, &fingerprint, dataset.labels().len()).write(file)?;
+        }
         if shared.json {
             print_json(&serde_json::to_value(&plan).unwrap_or_default());
         } else {
@@ -75,12 +116,32 @@ impl PlanVerb {
 
 /// Checks a dataset and plans it.
 pub(crate) fn make_plan(dataset: &Dataset, wishes: &Wishes, shared: &Shared) -> Result<Plan> {
+    measure_and_plan(dataset, wishes, shared).map(|(plan, _)| plan)
+}
+
+fn measure_and_plan(
+    dataset: &Dataset,
+    wishes: &Wishes,
+    shared: &Shared,
+) -> Result<(Plan, Fingerprint)> {
     let spinner = progress::spinner(shared, "checking and measuring the images");
     let findings = dataset.check();
     let fingerprint =
         report_findings(&findings, shared).and_then(|()| Ok(Fingerprint::of(dataset)?));
     spinner.finish_and_clear();
-    Ok(Plan::new(dataset, &fingerprint?, &wishes.options())?)
+    let fingerprint = fingerprint?;
+    let mut plan = Plan::new(dataset, &fingerprint, &wishes.options())?;
+    if wishes.pretrained_grid {
+        let grid = Plan::stunet_pretrained(dataset.name(), dataset.labels().clone());
+        plan.spacing = grid.spacing;
+        plan.patch_size = grid.patch_size;
+        plan.batch_size = grid.batch_size;
+        plan.pool_op_kernel_sizes = grid.pool_op_kernel_sizes;
+        plan.median_image_size_in_voxels = grid.median_image_size_in_voxels;
+        // The weights saw whole images' statistics.
+        plan.use_mask_for_norm = grid.use_mask_for_norm;
+    }
+    Ok((plan, fingerprint))
 }
 
 /// Lists what is wrong with a dataset; errors end the work.
@@ -128,7 +189,15 @@ pub(crate) fn print_plan(plan: &Plan) {
     );
     let strides: Vec<String> = plan.pool_op_kernel_sizes.iter().map(|s| join(s)).collect();
     println!("strides      {}", strides.join(",  "));
-    println!("intensities  {}", plan.normalization_scheme.name());
+    let masked = if plan.use_mask_for_norm {
+        ", masked"
+    } else {
+        ""
+    };
+    println!("intensities  {}{masked}", plan.normalization_scheme.name());
+    for (phase, scheme) in &plan.normalization_by_phase {
+        println!("             {} for {phase}", scheme.name());
+    }
     let labels: Vec<String> = plan
         .labels
         .iter()

@@ -3,7 +3,9 @@
 use super::failure::chain;
 use super::plan::{Wishes, read_or_make};
 use super::{Failure, Outcome, Result, Shared, print_json, progress};
-use liseg::data::{Dataset, preprocess_dataset};
+use liseg::data::{
+    Dataset, PreprocessOptions, Report, StoredPrecision, available_memory, preprocess_dataset,
+};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -19,11 +21,22 @@ pub(crate) struct Preprocess {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// A plan made by `liseg plan`; one is made from the dataset when absent.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["spacing", "patch", "normalization"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = [
+        "spacing", "patch", "normalization", "normalization_for", "network", "pretrained_grid",
+    ])]
     plans: Option<PathBuf>,
-    /// Cases in work at a time; each needs memory for a few copies of its volume.
+    /// Cases in work at a time, at most; fewer where memory does not suffice.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     jobs: u16,
+    /// Memory for the cases in work, in GB; three quarters of what is free when absent.
+    #[arg(long, value_name = "GB", value_parser = parse_gigabytes)]
+    memory: Option<u64>,
+    /// How intensities are stored: f32, or f16 for half the disk space.
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    precision: StoredPrecision,
+    /// Preprocess every case again, finished or not.
+    #[arg(long)]
+    again: bool,
     #[command(flatten)]
     wishes: Wishes,
 }
@@ -31,24 +44,36 @@ pub(crate) struct Preprocess {
 impl Preprocess {
     pub(crate) fn run(&self, shared: &Shared) -> Result<Outcome> {
         let dataset = Dataset::open(&self.dataset)?;
+        // With a plan at hand, a broken case need not keep the others from being preprocessed.
         let plan = read_or_make(self.plans.as_deref(), &dataset, &self.wishes, shared)?;
+        let options = PreprocessOptions {
+            jobs: self.jobs.into(),
+            resume: !self.again,
+            precision: self.precision,
+            memory: self.memory.or_else(|| Some(available_memory()? / 4 * 3)),
+        };
         let bar = progress::bar(shared, 0, "preprocessing");
-        let report = preprocess_dataset(
-            &dataset,
-            &plan,
-            &self.out,
-            self.jobs.into(),
-            true,
-            |event| {
-                bar.set_length(event.total as u64);
-                bar.set_position(event.done as u64);
-            },
-        );
+        let report = preprocess_dataset(&dataset, &plan, &self.out, &options, |event| {
+            bar.set_length(event.total as u64);
+            bar.set_position(event.done as u64);
+        });
         bar.finish_and_clear();
         let report = report?;
         for (case, error) in &report.failed {
             eprintln!("liseg: {case}: {}", chain(error));
         }
+        self.print(&report, shared);
+        if report.written.is_empty() && report.unchanged.is_empty() {
+            return Err(Failure::work("no case could be preprocessed"));
+        }
+        Ok(if report.failed.is_empty() {
+            Outcome::Done
+        } else {
+            Outcome::Partly
+        })
+    }
+
+    fn print(&self, report: &Report, shared: &Shared) {
         if shared.json {
             let failed: Vec<_> = report
                 .failed
@@ -69,13 +94,12 @@ impl Preprocess {
                 self.out.display()
             );
         }
-        if report.written.is_empty() && report.unchanged.is_empty() {
-            return Err(Failure::work("no case could be preprocessed"));
-        }
-        Ok(if report.failed.is_empty() {
-            Outcome::Done
-        } else {
-            Outcome::Partly
-        })
+    }
+}
+
+fn parse_gigabytes(text: &str) -> std::result::Result<u64, String> {
+    match text.parse::<f64>() {
+        Ok(gigabytes) if gigabytes.is_finite() && gigabytes > 0.0 => Ok((gigabytes * 1e9) as u64),
+        _ => Err("expected gigabytes, as in 8 or 0.5".to_owned()),
     }
 }

@@ -1,7 +1,7 @@
 //! `liseg verify`.
 
-use super::{Outcome, Result, Shared, print_json, progress};
-use liseg::data::{Dataset, Finding, Severity};
+use super::{Failure, Outcome, Result, Shared, print_json, progress};
+use liseg::data::{Dataset, Finding, Layout, Severity};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -12,8 +12,11 @@ use std::path::PathBuf;
 /// warnings do not.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Verify {
-    /// An nnU-Net raw dataset.
+    /// An nnU-Net raw dataset, or a collection in the layout of LiQA or ATLAS 2023.
     dataset: PathBuf,
+    /// The layout, nnunet, liqa or atlas; told by the files when absent.
+    #[arg(long, value_name = "LAYOUT")]
+    layout: Option<Layout>,
     /// Read headers only; seconds instead of minutes on large datasets.
     #[arg(long)]
     headers_only: bool,
@@ -21,7 +24,12 @@ pub(crate) struct Verify {
 
 impl Verify {
     pub(crate) fn run(&self, shared: &Shared) -> Result<Outcome> {
-        let dataset = Dataset::open(&self.dataset)?;
+        if !self.dataset.is_dir() {
+            let folder = self.dataset.display();
+            return Err(Failure::work(format!("there is no folder {folder}")));
+        }
+        let layout = self.layout.or_else(|| Layout::detect(&self.dataset));
+        let dataset = layout.unwrap_or(Layout::Nnunet).open(&self.dataset)?;
         let spinner = progress::spinner(shared, "checking");
         let findings = if self.headers_only {
             dataset.check_headers()

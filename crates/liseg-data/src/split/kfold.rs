@@ -1,22 +1,10 @@
-//! Which labelled cases train, and which validate.
+//! Folds by patient, with vendors spread over them.
 
+use super::Fold;
 use crate::{Case, Error, Result};
 use liseg_volume::Seed;
 use rand::seq::SliceRandom;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-
-/// One way to part cases into training and validation; serialised with nnU-Net's names.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Fold {
-    /// Ids of the cases to train on, sorted.
-    #[serde(rename = "train")]
-    pub training: Vec<String>,
-    /// Ids of the cases to validate on, sorted.
-    #[serde(rename = "val")]
-    pub validation: Vec<String>,
-}
 
 /// Parts cases into `count` folds whose validation lists are disjoint and together complete.
 ///
@@ -60,6 +48,7 @@ pub fn folds<'a>(
         .map(|fold| Fold {
             training: ids(&|dealt| dealt != fold),
             validation: ids(&|dealt| dealt == fold),
+            unlabelled: None,
         })
         .collect())
 }
@@ -72,13 +61,9 @@ mod tests {
 
     fn case(id: usize, patient: usize, vendor: usize) -> Case {
         Case {
-            id: format!("case_{id:03}"),
-            image: "image.nii.gz".into(),
-            label: None,
-            subset: Subset::Labelled,
             patient: Some(format!("patient_{patient}")),
-            phase: None,
             vendor: Some(format!("vendor_{vendor}")),
+            ..Case::new(format!("case_{id:03}"), "image.nii.gz", Subset::Labelled)
         }
     }
 

@@ -1,0 +1,150 @@
+//! nnU-Net's raw layout with whatever this crate does not use as it is: several channels, other
+//! labels.
+
+use super::{LabelRule, Layout, Remark, RemarkKind, Survey, relative};
+use crate::dataset::{channel_files, files};
+use crate::{Case, CaseAttributes, DatasetDescription, Result, Subset};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Lists the images of a raw data set, version 1 or 2; every channel becomes a case of its own.
+pub(super) fn survey(folder: &Path) -> Result<Survey> {
+    let description = DatasetDescription::read(&folder.join("dataset.json"))?;
+    let labels = description
+        .labels
+        .iter()
+        .filter_map(|(name, values)| match values[..] {
+            [value] => Some((name.clone(), value)),
+            _ => None,
+        })
+        .collect();
+    let mut survey = Survey {
+        layout: Layout::Nnunet,
+        folder: folder.to_owned(),
+        name: description.name.clone(),
+        description: description.description.clone().unwrap_or_default(),
+        licence: description.licence.clone(),
+        rule: LabelRule::Keep(labels),
+        cases: Vec::new(),
+        remarks: Vec::new(),
+    };
+    let attributes = attributes(folder)?;
+    let known = |id: &str| attributes.get(id).cloned().unwrap_or_default();
+    if description.listed.is_empty() {
+        for (images, labels, subset) in [
+            ("imagesTr", Some("labelsTr"), Subset::Labelled),
+            ("imagesUn", None, Subset::Unlabelled),
+            ("imagesTs", Some("labelsTs"), Subset::Test),
+        ] {
+            let ending = &description.file_ending;
+            let mut label_files: BTreeMap<String, PathBuf> = match labels {
+                Some(name) => files(&folder.join(name), ending)?.into_iter().collect(),
+                None => BTreeMap::new(),
+            };
+            for (id, channels) in channel_files(&folder.join(images), ending)? {
+                let label = label_files.remove(&id);
+                let channels: Vec<PathBuf> = channels.into_iter().map(|(_, path)| path).collect();
+                take(
+                    &mut survey,
+                    &description,
+                    (&id, channels, label),
+                    subset,
+                    &known(&id),
+                );
+            }
+            for (_, path) in label_files {
+                let message = format!("a label without an image in {images} was left out");
+                survey
+                    .remarks
+                    .push(Remark::new(RemarkKind::Skipped, &path, message));
+            }
+        }
+    }
+    for listed in &description.listed {
+        let images = listed.images.iter().map(|path| folder.join(path)).collect();
+        let label = listed.label.as_ref().map(|path| folder.join(path));
+        let case = (listed.id.as_str(), images, label);
+        take(
+            &mut survey,
+            &description,
+            case,
+            Subset::Labelled,
+            &known(&listed.id),
+        );
+    }
+    survey.cases.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(survey)
+}
+
+fn attributes(folder: &Path) -> Result<BTreeMap<String, CaseAttributes>> {
+    let path = folder.join("cases.json");
+    if !path.exists() {
+        return Ok(BTreeMap::new());
+    }
+    let list = CaseAttributes::read_list(&path)?;
+    Ok(list
+        .into_iter()
+        .map(|case| (case.id.clone(), case))
+        .collect())
+}
+
+/// Adds a case: as it is with one channel, else once per channel, with the channel's name as phase.
+fn take(
+    survey: &mut Survey,
+    description: &DatasetDescription,
+    (id, images, label): (&str, Vec<PathBuf>, Option<PathBuf>),
+    subset: Subset,
+    known: &CaseAttributes,
+) {
+    let subset = match subset {
+        Subset::Labelled if label.is_none() => Subset::Unlabelled,
+        other => other,
+    };
+    let several = images.len() > 1;
+    for (number, image) in images.into_iter().enumerate() {
+        let channel = description.channels.get(number).cloned();
+        let channel = channel.unwrap_or_else(|| format!("channel{number}"));
+        let (new_id, phase) = if several {
+            let new_id = format!("{id}_{}", file_name(&channel));
+            let message = format!("channel {number} of `{id}` becomes the case `{new_id}`");
+            survey
+                .remarks
+                .push(Remark::new(RemarkKind::Renamed, &image, message));
+            (new_id, Some(channel))
+        } else {
+            (id.to_owned(), known.phase.clone())
+        };
+        let source = format!("{}/{}", description.name, relative(&survey.folder, &image));
+        survey.cases.push(Case {
+            label: label.clone(),
+            patient: known
+                .patient
+                .clone()
+                .or_else(|| several.then(|| id.to_owned())),
+            phase,
+            vendor: known.vendor.clone(),
+            split: known.split.clone().or_else(|| {
+                let split = if subset == Subset::Test {
+                    "test"
+                } else {
+                    "train"
+                };
+                Some(split.to_owned())
+            }),
+            source: known.source.clone().or(Some(source)),
+            ..Case::new(new_id, image, subset)
+        });
+    }
+}
+
+/// A channel's name as part of a file name.
+fn file_name(channel: &str) -> String {
+    let plain = |c: char| {
+        if c.is_alphanumeric() || c == '-' {
+            c
+        } else {
+            '-'
+        }
+    };
+    channel.chars().map(plain).collect()
+}
