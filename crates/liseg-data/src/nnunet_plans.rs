@@ -394,7 +394,7 @@ mod tests {
         let cases: Vec<&Value> = cases
             .filter(|case| case["op"] == "plan_experiment")
             .collect();
-        assert_eq!(cases.len(), 11);
+        assert_eq!(cases.len(), 10);
         for case in cases {
             let name = case["name"].as_str().unwrap();
             let plans = flattened(&planner(case, name).plans().unwrap());

@@ -449,7 +449,7 @@ mod tests {
         assert!(voxels(StuNetB, 24.0) > voxels(StuNetB, 8.0));
         let options = PlanOptions {
             network: Some(StuNetL),
-            memory_gb: 0.01,
+            memory_gb: 1e-5,
             ..PlanOptions::default()
         };
         let error = Plan::new(&dataset, &fingerprint, &options).unwrap_err();
