@@ -127,9 +127,7 @@ mod tests {
 
     #[test]
     fn golden_feature_map_count() {
-        let Some(golden) = testing::golden("nnunet/planner.json") else {
-            return;
-        };
+        let golden = testing::golden("nnunet/planner.json");
         let rows = testing::table(&golden, "feature_map_count");
         assert_eq!(rows.len(), 3);
         for row in rows {

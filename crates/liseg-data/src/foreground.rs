@@ -47,9 +47,7 @@ mod tests {
 
     #[test]
     fn golden_counts() {
-        let Some(golden) = testing::golden("nnunet/sampling.json") else {
-            return;
-        };
+        let golden = testing::golden("nnunet/sampling.json");
         for row in testing::table(&golden, "class_location_count") {
             let count = |name: &str| from_value::<usize>(row[name].clone()).unwrap();
             assert_eq!(remembered(count("voxels")), count("stored"), "{row}");

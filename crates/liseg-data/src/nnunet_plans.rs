@@ -387,9 +387,7 @@ mod tests {
 
     #[test]
     fn golden_plan_experiment() {
-        let Some(golden) = testing::golden("nnunet/planner.json") else {
-            return;
-        };
+        let golden = testing::golden("nnunet/planner.json");
         let cases = golden["cases"].as_array().unwrap().iter();
         let cases: Vec<&Value> = cases
             .filter(|case| case["op"] == "plan_experiment")
@@ -410,9 +408,7 @@ mod tests {
 
     #[test]
     fn golden_plans_json() {
-        let Some(golden) = testing::golden("nnunet/planner.json") else {
-            return;
-        };
+        let golden = testing::golden("nnunet/planner.json");
         let case = testing::case(&golden, "liver_mri_dynamic");
         let plans = planner(case, "Dataset100_liver_mri_dynamic")
             .plans()

@@ -155,9 +155,7 @@ mod tests {
 
     #[test]
     fn golden_v1_stage_plans() {
-        let Some(golden) = testing::golden("nnunet/planner.json") else {
-            return;
-        };
+        let golden = testing::golden("nnunet/planner.json");
         let rows = testing::table(&golden, "v1_stage_plans");
         assert_eq!(rows.len(), 6);
         for row in rows {

@@ -354,9 +354,7 @@ mod tests {
 
     #[test]
     fn golden_stunet_plan() {
-        let Some(golden) = testing::golden("nnunet/planner.json") else {
-            return;
-        };
+        let golden = testing::golden("nnunet/planner.json");
         let expected = &testing::case(&golden, "stunet_pretrained_plan")["outputs"]["plan"];
         let plan = Plan::stunet_pretrained("any", testing::labels());
         plan.validate().unwrap();

@@ -318,9 +318,7 @@ mod tests {
 
     #[test]
     fn golden_spacing_and_median_shape() {
-        let Some(golden) = testing::golden("nnunet/planner.json") else {
-            return;
-        };
+        let golden = testing::golden("nnunet/planner.json");
         for name in [
             "liver_mri_dynamic",
             "isotropic_1p5",
@@ -353,9 +351,7 @@ mod tests {
 
     #[test]
     fn golden_patches_where_both_limits_end_alike() {
-        let Some(golden) = testing::golden("nnunet/planner.json") else {
-            return;
-        };
+        let golden = testing::golden("nnunet/planner.json");
         // The reference stops at an estimate of memory, this planner at 128³ voxels; datasets with
         // six poolings, or where the estimate allows a little more, end elsewhere.
         for name in [
@@ -387,9 +383,7 @@ mod tests {
     /// five times at most.
     #[test]
     fn golden_patches_and_batches_for_nnunets_network() {
-        let Some(golden) = testing::golden("nnunet/planner.json") else {
-            return;
-        };
+        let golden = testing::golden("nnunet/planner.json");
         let mut compared = 0;
         for case in golden["cases"].as_array().unwrap() {
             let expected = &case["outputs"]["configurations"]["3d_fullres"];

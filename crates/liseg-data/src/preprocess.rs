@@ -279,9 +279,7 @@ mod tests {
 
     #[test]
     fn golden_whole_cases() {
-        let Some(golden) = testing::golden("nnunet/preprocess.json") else {
-            return;
-        };
+        let golden = testing::golden("nnunet/preprocess.json");
         let tensors = testing::Tensors::read("nnunet/preprocess.safetensors");
         for name in ["case_iso", "case_masked", "case_transposed_sepz"] {
             let case = testing::case(&golden, name);
@@ -342,9 +340,7 @@ mod tests {
     /// Two channels without a label: each by its own scheme, on the box and mask of both.
     #[test]
     fn golden_case_of_two_channels() {
-        let Some(golden) = testing::golden("nnunet/preprocess.json") else {
-            return;
-        };
+        let golden = testing::golden("nnunet/preprocess.json");
         let tensors = testing::Tensors::read("nnunet/preprocess.safetensors");
         let name = "case_two_channels_no_seg";
         let case = testing::case(&golden, name);
@@ -391,9 +387,7 @@ mod tests {
     /// outside of it. There may be several channels, of which any counts.
     #[test]
     fn golden_crops() {
-        let Some(golden) = testing::golden("nnunet/preprocess.json") else {
-            return;
-        };
+        let golden = testing::golden("nnunet/preprocess.json");
         let tensors = testing::Tensors::read("nnunet/preprocess.safetensors");
         let cases = golden["cases"].as_array().unwrap().iter();
         let cases: Vec<_> = cases
@@ -448,9 +442,7 @@ mod tests {
     /// Every golden case of normalization, those of nnU-Net v1 included.
     #[test]
     fn golden_normalizations() {
-        let Some(golden) = testing::golden("nnunet/preprocess.json") else {
-            return;
-        };
+        let golden = testing::golden("nnunet/preprocess.json");
         let tensors = testing::Tensors::read("nnunet/preprocess.safetensors");
         let cases = golden["cases"].as_array().unwrap().iter();
         let normalise = |case: &&serde_json::Value| {

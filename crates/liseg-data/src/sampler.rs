@@ -159,9 +159,7 @@ mod tests {
 
     #[test]
     fn golden_forced_slots() {
-        let Some(golden) = testing::golden("nnunet/sampling.json") else {
-            return;
-        };
+        let golden = testing::golden("nnunet/sampling.json");
         for row in testing::table(&golden, "oversampling") {
             let batch: usize = from_value(row["batch_size"].clone()).unwrap();
             let expected: Vec<bool> = from_value(row["forced"].clone()).unwrap();
@@ -172,9 +170,7 @@ mod tests {
 
     #[test]
     fn golden_corner_ranges() {
-        let Some(golden) = testing::golden("nnunet/sampling.json") else {
-            return;
-        };
+        let golden = testing::golden("nnunet/sampling.json");
         for row in testing::table(&golden, "patch_bbox") {
             let array = |name: &str| from_value::<[usize; 3]>(row[name].clone()).unwrap();
             let signed = |value: &serde_json::Value| from_value::<[i64; 3]>(value.clone()).unwrap();
@@ -193,9 +189,7 @@ mod tests {
 
     #[test]
     fn golden_crop_and_pad() {
-        let Some(golden) = testing::golden("nnunet/sampling.json") else {
-            return;
-        };
+        let golden = testing::golden("nnunet/sampling.json");
         let tensors = testing::Tensors::read("nnunet/sampling.safetensors");
         for name in ["crop_pad_inside", "crop_pad_over"] {
             let bounds: [[i64; 2]; 3] =

@@ -9,23 +9,16 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// The folder of data packs, where the environment names one.
-pub(crate) fn data_folder() -> Option<PathBuf> {
-    let folder = std::env::var_os("LISEG_DATA").map(PathBuf::from);
-    if folder.is_none() {
-        eprintln!("skipped: LISEG_DATA is not set");
-    }
-    folder
+fn golden_file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/fixtures")
+        .join(name)
 }
 
-fn golden_folder() -> Option<PathBuf> {
-    data_folder().map(|folder| folder.join("../reference/golden"))
-}
-
-/// A file of golden values; `None`, with a note, without `LISEG_DATA`.
-pub(crate) fn golden(name: &str) -> Option<Value> {
-    let text = std::fs::read_to_string(golden_folder()?.join(name)).unwrap();
-    Some(serde_json::from_str(&text).unwrap())
+/// A file of golden values.
+pub(crate) fn golden(name: &str) -> Value {
+    let text = std::fs::read_to_string(golden_file(name)).unwrap();
+    serde_json::from_str(&text).unwrap()
 }
 
 /// One case of a golden file.
@@ -44,7 +37,7 @@ pub(crate) struct Tensors(Vec<u8>);
 
 impl Tensors {
     pub(crate) fn read(name: &str) -> Self {
-        Self(std::fs::read(golden_folder().unwrap().join(name)).unwrap())
+        Self(std::fs::read(golden_file(name)).unwrap())
     }
 
     /// A three-dimensional array, a leading channel axis of 1 dropped, of any number type.

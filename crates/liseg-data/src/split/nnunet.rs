@@ -105,9 +105,7 @@ mod tests {
 
     #[test]
     fn golden_crossval_split() {
-        let Some(golden) = testing::golden("nnunet/sampling.json") else {
-            return;
-        };
+        let golden = testing::golden("nnunet/sampling.json");
         for row in testing::table(&golden, "crossval_split") {
             let n: usize = from_value(row["n"].clone()).unwrap();
             let mut ids: Vec<String> = (0..n).map(|i| format!("case_{i:03}")).collect();
