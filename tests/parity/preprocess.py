@@ -6,7 +6,8 @@
 DATASET is in nnU-Net's raw layout, one channel. Needs nnunetv2, nibabel and safetensors. Every image
 of the data set takes part; one without a label gets an empty one. Each data set is preprocessed on the
 grid that nnU-Net plans for it and on others that make it resample, by nnU-Net's `DefaultPreprocessor`
-with the planned configuration and by LiSeg's `preprocess_dataset` with the same spacing. LiSeg turns
+with the planned configuration and by LiSeg's `preprocess_dataset` with the same spacing. A second copy of
+each data set has its outer rows and columns set to zero, so that nnU-Net plans masked z-scores. LiSeg turns
 images to RAS first, which nnU-Net does not: nnU-Net's arrays are turned for the comparison. Label -1
 (outside of the non-zero mask) is background in LiSeg.
 
@@ -30,7 +31,16 @@ TOLERANCE = 1e-3
 LABELS = 1e-5
 
 
-def raw_copy(source, raw, number):
+def framed(image, path):
+    """Writes an image with an eighth of its rows and columns on every side set to zero."""
+    voxels = np.asarray(image.dataobj)
+    kept = np.zeros_like(voxels)
+    x, y = (slice(n // 8, n - n // 8) for n in voxels.shape[:2])
+    kept[x, y] = voxels[x, y]
+    nibabel.save(nibabel.Nifti1Image(kept, image.affine, image.header), path)
+
+
+def raw_copy(source, raw, number, frame):
     """All images of a data set as labelled training cases of one that nnU-Net takes."""
     target = raw / f"Dataset{number:03d}_Parity"
     (target / "imagesTr").mkdir(parents=True)
@@ -39,7 +49,10 @@ def raw_copy(source, raw, number):
     for images, labels in (("imagesTr", "labelsTr"), ("imagesUn", None), ("imagesTs", "labelsTs")):
         for image in sorted((source / images).glob("*_0000.nii.gz")):
             name = image.name.replace("_0000", "")
-            shutil.copy(image, target / "imagesTr")
+            if frame:
+                framed(nibabel.load(image), target / "imagesTr" / image.name)
+            else:
+                shutil.copy(image, target / "imagesTr")
             label = source / labels / name if labels else None
             if label and label.exists():
                 shutil.copy(label, target / "labelsTr")
@@ -102,8 +115,8 @@ def read(store, case):
     return tensors["image"][0], tensors["label"]
 
 
-def compare(name, program, source, raw, number):
-    dataset = raw_copy(source, raw, number)
+def compare(name, program, source, raw, number, frame):
+    dataset = raw_copy(source, raw, number, frame)
     plans = nnunet_plan(number)
     inverse = np.argsort(plans["transpose_forward"])
     planned = [plans["configurations"]["3d_fullres"]["spacing"][a] for a in inverse]
@@ -150,8 +163,10 @@ def main():
         lines = ["| data | grid | spacing z, y, x (mm) | images | masked | voxels | largest difference (sd) "
                  "| mean | labels that differ |", "|---|---|---|---|---|---|---|---|---|"]
         met = True
-        for number, dataset in enumerate(chosen.datasets, 900):
-            for r in compare(dataset.name, chosen.program, dataset, raw, number):
+        copies = [(dataset, frame) for dataset in chosen.datasets for frame in (False, True)]
+        for number, (dataset, frame) in enumerate(copies, 900):
+            name = f"{dataset.name}, framed" if frame else dataset.name
+            for r in compare(name, chosen.program, dataset, raw, number, frame):
                 met &= r["worst"] <= TOLERANCE and r["shapes"] == 0 and r["labels"] <= LABELS * r["voxels"]
                 lines.append(f"| {r['data']} | {r['grid']} | {r['spacing']} | {r['cases']} | {'yes' if r['masked'] else 'no'} "
                              f"| {r['voxels']:,} | {r['worst']:.1e} | {r['mean']:.1e} | {r['labels']} |")

@@ -68,32 +68,53 @@ impl Fingerprint {
     /// [`Error::Case`] for the first case, in order of ids, that cannot be read or has voxels that
     /// are NaN; [`Error::Dataset`] when there are no training cases.
     pub fn of(dataset: &Dataset) -> Result<Self> {
+        let (fingerprint, failed) = Self::of_readable(dataset)?;
+        match failed.into_iter().next() {
+            Some((case, error)) => Err(Error::of_case(&case)(error)),
+            None => Ok(fingerprint),
+        }
+    }
+
+    /// As [`Fingerprint::of`], without the cases that cannot be read or have voxels that are NaN; these
+    /// are returned with their errors, in order of ids.
+    ///
+    /// # Errors
+    /// [`Error::Dataset`] when there are no training cases; [`Error::Case`] when none can be read.
+    pub fn of_readable(dataset: &Dataset) -> Result<(Self, Vec<(String, Error)>)> {
         let labelled = dataset.subset(Subset::Labelled).count();
         let most = FOREGROUND_VOXELS / labelled.max(1);
         let looked_at = dataset
             .cases()
             .par_iter()
             .filter(|case| case.subset != Subset::Test)
-            .map(|case| CaseFingerprint::of(case, most).map_err(Error::of_case(&case.id)))
+            .map(|case| (&case.id, CaseFingerprint::of(case, most)))
             .collect::<Vec<_>>();
-        let (mut cases, mut foreground) = (Vec::new(), Vec::new());
-        for looked_at in looked_at {
-            let (case, voxels) = looked_at?;
-            cases.push(case);
-            foreground.extend(voxels);
+        let (mut cases, mut foreground, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+        for (id, looked_at) in looked_at {
+            match looked_at {
+                Ok((case, voxels)) => {
+                    cases.push(case);
+                    foreground.extend(voxels);
+                }
+                Err(error) => failed.push((id.clone(), error)),
+            }
         }
         if cases.is_empty() {
-            return Err(Error::Dataset {
-                folder: dataset.folder().to_owned(),
-                reason: "there is no training case to look at".into(),
+            return Err(match failed.into_iter().next() {
+                Some((case, error)) => Error::of_case(&case)(error),
+                None => Error::Dataset {
+                    folder: dataset.folder().to_owned(),
+                    reason: "there is no training case to look at".into(),
+                },
             });
         }
         let mut shares: Vec<f64> = cases.iter().map(CaseFingerprint::relative_size).collect();
-        Ok(Self {
+        let fingerprint = Self {
             median_relative_size_after_cropping: percentile(&mut shares, 50.0),
             foreground: IntensitySummary::of(&mut foreground),
             cases,
-        })
+        };
+        Ok((fingerprint, failed))
     }
 
     /// Writes the fingerprint with nnU-Net's names and order of axes (`dataset_fingerprint.json`), in

@@ -378,7 +378,7 @@ mod tests {
         let wrong = marks
             .iter()
             .zip(&expected)
-            .filter(|&(&a, &b)| f32::from(a) != b)
+            .filter(|&(&a, &b)| (f32::from(a) - b).abs() > 0.5)
             .count();
         assert!(wrong <= 4, "{wrong} marks differ");
     }

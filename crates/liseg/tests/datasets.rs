@@ -1,5 +1,9 @@
 //! From a collection to preprocessed cases, with what goes wrong on the way.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod common;
 
@@ -96,6 +100,29 @@ fn a_broken_case_does_not_keep_the_others_from_being_preprocessed() {
         serde_json::json!(["case_2"])
     );
     assert_eq!(contents(&data), finished);
+}
+
+/// Without a plan at hand one is made of the sound cases, and kept for the second run.
+#[test]
+fn a_broken_case_does_not_keep_a_plan_from_being_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dataset, data) = (write_dataset(folder.path()), folder.path().join("data"));
+    let image = dataset.join("imagesUn/case_4_0000.nii.gz");
+    let whole = std::fs::read(&image).unwrap();
+    std::fs::write(&image, "no image").unwrap();
+    let arguments = ["preprocess", path(&dataset), "--out", path(&data), "--json"];
+    let first = liseg(&arguments);
+    assert_eq!(first.status.code(), Some(1), "{}", stderr(&first));
+    let report = stdout_json(&first);
+    assert_eq!(report["written"].as_array().unwrap().len(), 4);
+    assert_eq!(report["failed"][0]["case"], "case_4");
+    std::fs::write(&image, whole).unwrap();
+    let second = liseg(&arguments);
+    assert!(second.status.success(), "{}", stderr(&second));
+    assert_eq!(
+        stdout_json(&second)["written"],
+        serde_json::json!(["case_4"])
+    );
 }
 
 #[test]

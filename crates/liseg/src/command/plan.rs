@@ -30,7 +30,7 @@ pub(crate) struct PlanVerb {
 }
 
 /// What to ask of a plan.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, PartialEq, clap::Args)]
 pub(crate) struct Wishes {
     /// Spacing in mm along z, y and x in place of the median, as in 7.7,2.5,2.5.
     #[arg(long, value_name = "Z,Y,X", value_parser = parse_spacing)]
@@ -65,6 +65,20 @@ fn parse_scheme(text: &str) -> std::result::Result<(String, Normalization), Stri
 }
 
 impl Wishes {
+    /// Whether nothing was asked for.
+    fn are_none(&self) -> bool {
+        *self
+            == Self {
+                spacing: None,
+                patch: None,
+                network: None,
+                memory_gb: self.memory_gb,
+                pretrained_grid: false,
+                normalization: Normalization::ZScore,
+                normalization_for: Vec::new(),
+            }
+    }
+
     fn options(&self) -> PlanOptions {
         PlanOptions {
             spacing: self.spacing,
@@ -115,10 +129,6 @@ impl PlanVerb {
 }
 
 /// Checks a dataset and plans it.
-pub(crate) fn make_plan(dataset: &Dataset, wishes: &Wishes, shared: &Shared) -> Result<Plan> {
-    measure_and_plan(dataset, wishes, shared).map(|(plan, _)| plan)
-}
-
 fn measure_and_plan(
     dataset: &Dataset,
     wishes: &Wishes,
@@ -130,7 +140,11 @@ fn measure_and_plan(
         report_findings(&findings, shared).and_then(|()| Ok(Fingerprint::of(dataset)?));
     spinner.finish_and_clear();
     let fingerprint = fingerprint?;
-    let mut plan = Plan::new(dataset, &fingerprint, &wishes.options())?;
+    Ok((plan_of(dataset, &fingerprint, wishes)?, fingerprint))
+}
+
+fn plan_of(dataset: &Dataset, fingerprint: &Fingerprint, wishes: &Wishes) -> Result<Plan> {
+    let mut plan = Plan::new(dataset, fingerprint, &wishes.options())?;
     if wishes.pretrained_grid {
         let grid = Plan::stunet_pretrained(dataset.name(), dataset.labels().clone());
         plan.spacing = grid.spacing;
@@ -141,7 +155,7 @@ fn measure_and_plan(
         // The weights saw whole images' statistics.
         plan.use_mask_for_norm = grid.use_mask_for_norm;
     }
-    Ok((plan, fingerprint))
+    Ok(plan)
 }
 
 /// Lists what is wrong with a dataset; errors end the work.
@@ -206,15 +220,30 @@ pub(crate) fn print_plan(plan: &Plan) {
     println!("labels       {}", labels.join(", "));
 }
 
-/// Reads a plan, or makes one when none is given.
+/// The plan that is given; else that of an earlier run into `out`, so that a second run does what the
+/// first one left; else a plan made from every case that can be read.
 pub(crate) fn read_or_make(
     file: Option<&Path>,
     dataset: &Dataset,
     wishes: &Wishes,
+    out: &Path,
     shared: &Shared,
 ) -> Result<Plan> {
-    match file {
-        Some(file) => Ok(Plan::read(file)?),
-        None => make_plan(dataset, wishes, shared),
+    if let Some(file) = file {
+        return Ok(Plan::read(file)?);
     }
+    let earlier = out.join("plan.json");
+    if wishes.are_none() && earlier.is_file() {
+        let plan = Plan::read(&earlier)?;
+        if plan.labels == *dataset.labels() {
+            let line = format!("taking the plan of an earlier run, {}", earlier.display());
+            progress::note(shared, None, &line);
+            return Ok(plan);
+        }
+    }
+    let spinner = progress::spinner(shared, "measuring the images");
+    let measured = Fingerprint::of_readable(dataset);
+    spinner.finish_and_clear();
+    // Those that cannot be read fail again, and are listed, when they are preprocessed.
+    plan_of(dataset, &measured?.0, wishes)
 }

@@ -12,7 +12,8 @@ use std::path::PathBuf;
 /// Bring a dataset's images to the plan's grid, ready for training.
 ///
 /// Interrupted or repeated, it goes on where it was: cases whose files and plan are unchanged are
-/// left as they are.
+/// left as they are. A case that cannot be used is named with its reason; the others are finished, and
+/// the exit status is 1.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Preprocess {
     /// An nnU-Net raw dataset.
@@ -20,7 +21,8 @@ pub(crate) struct Preprocess {
     /// Folder for the preprocessed cases.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// A plan made by `liseg plan`; one is made from the dataset when absent.
+    /// A plan made by `liseg plan`; when absent, that of an earlier run into the same folder, or one
+    /// made from the cases that can be read.
     #[arg(long, value_name = "FILE", conflicts_with_all = [
         "spacing", "patch", "normalization", "normalization_for", "network", "pretrained_grid",
     ])]
@@ -44,8 +46,8 @@ pub(crate) struct Preprocess {
 impl Preprocess {
     pub(crate) fn run(&self, shared: &Shared) -> Result<Outcome> {
         let dataset = Dataset::open(&self.dataset)?;
-        // With a plan at hand, a broken case need not keep the others from being preprocessed.
-        let plan = read_or_make(self.plans.as_deref(), &dataset, &self.wishes, shared)?;
+        let plans = self.plans.as_deref();
+        let plan = read_or_make(plans, &dataset, &self.wishes, &self.out, shared)?;
         let options = PreprocessOptions {
             jobs: self.jobs.into(),
             resume: !self.again,
