@@ -7,7 +7,7 @@
 #![allow(clippy::print_stdout, reason = "an example speaks to the terminal")]
 
 use anyhow::Result;
-use liseg::data::{Dataset, Fingerprint, Plan, PlanOptions, preprocess_dataset};
+use liseg::data::{Dataset, Fingerprint, Plan, PlanOptions, PreprocessOptions, preprocess_dataset};
 use liseg::engine::predict::{FolderOptions, Model, image_files, predict_files};
 use liseg::engine::{RunConfig, RunFolder, TrainEvent, TrainOptions, train};
 use liseg::nn::{DeviceChoice, Precision};
@@ -31,7 +31,13 @@ fn main() -> Result<()> {
         ..PlanOptions::default()
     };
     let plan = Plan::new(&dataset, &Fingerprint::of(&dataset)?, &options)?;
-    preprocess_dataset(&dataset, &plan, &at("data"), 2, true, |_| {})?;
+    preprocess_dataset(
+        &dataset,
+        &plan,
+        &at("data"),
+        &PreprocessOptions::default(),
+        |_| {},
+    )?;
 
     let mut config = RunConfig::new(at("data"));
     config.network.widths = Some([4, 8, 8, 16, 16, 16]);
