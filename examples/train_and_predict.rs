@@ -60,10 +60,10 @@ fn main() -> Result<()> {
     )?;
 
     let device = DeviceChoice::Auto.resolve()?;
-    let model = Model::of_run(&RunFolder::open(&at("run"))?, device, Precision::Auto)?;
+    let mut model = Model::of_run(&RunFolder::open(&at("run"))?, device, Precision::Auto)?;
     let images = image_files(&at("dataset").join("imagesTs"))?;
     let outcome = predict_files(
-        &model,
+        &mut model,
         &images,
         &at("masks"),
         FolderOptions::default(),

@@ -96,6 +96,7 @@ pub use planner::{PlanOptions, target_spacing};
 pub use prepare::{Event, Outcome, PreprocessOptions, Report, preprocess_dataset};
 pub use preprocess::{
     PreprocessedImage, Restore, preprocess_image, preprocess_label, preprocess_phase,
+    preprocess_volume,
 };
 pub use split::{
     Fold, choose_unlabelled, folds, holdout, nnunet_folds, read_splits, reduce_labels, write_splits,

@@ -100,16 +100,33 @@ impl Restore {
         whole
             .slice_mut(s![a[0]..b[0], a[1]..b[1], a[2]..b[2]])
             .assign(&labels);
-        let turned =
-            LabelMap::new(whole, self.canonical.affine)?.reorient(self.source_orientation());
+        self.restore_whole(whole)
+    }
+
+    /// Turns voxels of the whole canonical image, `[z, y, x]` of the shape of
+    /// [`Restore::canonical`], into the grid of the file; without a copy where only directions
+    /// differ.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `whole` has another shape.
+    pub fn restore_whole<T: Clone>(&self, whole: Array3<T>) -> Result<Volume<T>> {
+        if <[usize; 3]>::from(whole.dim()) != self.canonical.shape {
+            return Err(Error::Shape {
+                what: "the map to restore",
+                expected: self.canonical.shape,
+                found: whole.dim().into(),
+            });
+        }
+        let whole = Volume::new(whole, self.canonical.affine)?;
+        let turned = whole.into_orientation(self.source_orientation());
         if turned.shape() != self.source.shape {
             return Err(Error::Shape {
-                what: "the restored label map",
+                what: "the restored map",
                 expected: self.source.shape,
                 found: turned.shape(),
             });
         }
-        Ok(LabelMap::new(turned.into_data(), self.source.affine)?)
+        Ok(Volume::new(turned.into_data(), self.source.affine)?)
     }
 }
 
@@ -145,18 +162,17 @@ pub fn preprocess_phase(
 
 /// As [`preprocess_phase`], without a second copy of the volume in memory. `label`, on the grid of the
 /// image, decides with the image what a masked normalization takes for inside.
-pub(crate) fn preprocess_volume(
+///
+/// # Errors
+/// As [`preprocess_image`], and [`Error::Shape`] when the label has another shape.
+pub fn preprocess_volume(
     volume: Volume<f32>,
     phase: Option<&str>,
     label: Option<&LabelMap>,
     plan: &Plan,
 ) -> Result<PreprocessedImage> {
     let source = volume.geometry();
-    let canonical = if volume.orientation() == plan.orientation {
-        volume
-    } else {
-        volume.reorient(plan.orientation)
-    };
+    let canonical = volume.into_orientation(plan.orientation);
     finish(canonical, source, phase, label, plan)
 }
 

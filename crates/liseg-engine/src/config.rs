@@ -145,6 +145,9 @@ pub struct ValidationConfig {
     pub splits: Option<PathBuf>,
     /// Epochs between two validations; the last epoch always validates.
     pub every: u64,
+    /// Whether to try on the cases kept back, when the run ends, which cleaning of masks helps, and to
+    /// keep it with the run as `postprocessing.json`.
+    pub postprocessing: bool,
 }
 
 impl Default for ValidationConfig {
@@ -154,6 +157,7 @@ impl Default for ValidationConfig {
             fold: 0,
             splits: None,
             every: 5,
+            postprocessing: true,
         }
     }
 }

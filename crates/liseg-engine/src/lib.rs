@@ -18,10 +18,10 @@
 //! train(&config, &options, &mut |event| println!("{event:?}"), &|| false)?;
 //!
 //! let run = RunFolder::open(Path::new("run"))?;
-//! let model = Model::of_run(&run, DeviceChoice::Auto.resolve()?, Precision::Auto)?;
+//! let mut model = Model::of_run(&run, DeviceChoice::Auto.resolve()?, Precision::Auto)?;
 //! let images = image_files(Path::new("images"))?;
 //! let outcome =
-//!     predict_files(&model, &images, Path::new("masks"), FolderOptions::default(), &mut |_| true)?;
+//!     predict_files(&mut model, &images, Path::new("masks"), FolderOptions::default(), &mut |_| true)?;
 //! assert!(outcome.failed.is_empty());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

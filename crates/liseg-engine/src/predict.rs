@@ -1,17 +1,46 @@
 //! From an image file to a mask in the same geometry.
 
+mod accumulator;
+mod alarm;
+mod bundle;
+mod description;
+mod ensemble;
 mod export;
+mod finish;
 mod folder;
 mod gaussian;
+#[cfg(test)]
+mod golden;
+mod inputs;
+mod locate;
+mod memory;
 mod model;
 mod postprocess;
+mod prepare;
+mod records;
 mod sliding_window;
+mod tta;
+mod tune;
+mod uncertainty;
 
-pub use export::{labels_on_source_grid, probabilities_on_source_grid};
+pub use accumulator::Storage;
+pub use bundle::{BundleContents, BundleMember, read_bundle, write_bundle};
+pub(crate) use description::{describe_model, save_predictors};
+pub use ensemble::Mean;
+pub use export::{Outputs, labels_on_source_grid, probabilities_on_source_grid};
+pub use finish::Prediction;
 pub(crate) use folder::stem;
-pub use folder::{FolderOptions, FolderOutcome, PredictEvent, image_files, predict_files};
-pub use gaussian::importance_map;
-pub use model::{Model, Prediction};
-pub(crate) use model::{describe_model, save_predictors};
-pub use postprocess::Postprocessing;
-pub use sliding_window::{SlidingWindow, Tta, tile_starts};
+pub use folder::{
+    CaseRecord, FolderOptions, FolderOutcome, PredictEvent, StageSeconds, predict_cases,
+    predict_files,
+};
+pub use gaussian::{Weighting, importance_map, importance_profile};
+pub use inputs::{ImageFile, find_images, image_files};
+pub use memory::{CaseMemory, MemoryPlan, gibibytes};
+pub use model::Model;
+pub use postprocess::{Postprocessing, Step};
+pub use sliding_window::{SlidingWindow, padding, tile_starts};
+pub use tta::Tta;
+pub(crate) use tune::choose_on_cases;
+pub use tune::{Decision, Trial, determine_largest_component, determine_postprocessing};
+pub use uncertainty::UncertaintyScores;

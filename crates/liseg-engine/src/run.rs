@@ -113,6 +113,11 @@ impl RunFolder {
         })
     }
 
+    /// The cleaning of masks that was chosen on validation, where it was.
+    pub fn postprocessing_file(&self) -> PathBuf {
+        self.path.join("postprocessing.json")
+    }
+
     /// One JSON object per epoch.
     pub fn metrics_file(&self) -> PathBuf {
         self.path.join("metrics.jsonl")
@@ -138,6 +143,17 @@ impl RunFolder {
         };
         let text = serde_json::to_string_pretty(&manifest).unwrap_or_default();
         write_atomically(&self.path.join("manifest.json"), text.as_bytes())
+    }
+
+    /// What was tried on validation to clean masks, and what it did.
+    pub(crate) fn write_postprocessing_trials(
+        &self,
+        decision: &crate::predict::Decision,
+    ) -> Result<()> {
+        let folder = self.path.join("validation");
+        std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+        let text = serde_json::to_string_pretty(decision).unwrap_or_default() + "\n";
+        write_atomically(&folder.join("postprocessing.json"), text.as_bytes())
     }
 
     /// Appends one object to `metrics.jsonl`.

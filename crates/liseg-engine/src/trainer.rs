@@ -1,7 +1,7 @@
 //! The training loop.
 
 use crate::network::{check_memory, describe, fresh_network, load_pretrained, network_shape};
-use crate::predict::{describe_model, save_predictors};
+use crate::predict::{Model, choose_on_cases, describe_model, save_predictors};
 use crate::run::{CaseRoles, EpochRecord, RunFolder};
 use crate::state::ProgressState;
 use crate::tensorboard::EventWriter;
@@ -15,7 +15,7 @@ use liseg_nn::tch::{Device, Kind};
 use liseg_nn::{SegmentationNet, TensorMap, checkpoint, schedule};
 use liseg_ssl::{Progress, StepContext, Strategy};
 use liseg_stunet::StuNetConfig;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -230,7 +230,23 @@ impl<'a> Trainer<'a> {
             }
             waiting = Instant::now();
         }
+        self.choose_postprocessing()?;
         Ok(TrainOutcome::Finished)
+    }
+
+    /// Tries on the cases kept back which cleaning of masks helps.
+    fn choose_postprocessing(&self) -> Result<()> {
+        if !self.config.validation.postprocessing || self.roles.validation.is_empty() {
+            return Ok(());
+        }
+        let cases = self.roles.validation.iter();
+        let cases: Vec<_> = cases.filter_map(|id| self.store.get(id).cloned()).collect();
+        let model = Model::of_run(&self.folder, self.device, self.config.precision)?;
+        let decision = choose_on_cases(&model, &cases)?;
+        decision
+            .postprocessing
+            .write(&self.folder.postprocessing_file())?;
+        self.folder.write_postprocessing_trials(&decision)
     }
 
     fn loader(&self, total: u64) -> Result<Loader> {
@@ -366,7 +382,20 @@ impl<'a> Trainer<'a> {
             .map(|(name, _)| (*name).to_owned())
             .collect();
         let plan = plan_for(self.config, self.store.plan())?;
-        Ok(describe_model(&self.shape, &plan, self.patch, names))
+        let phases: BTreeSet<String> = self
+            .store
+            .subset(Subset::Labelled)
+            .chain(self.store.subset(Subset::Unlabelled))
+            .filter_map(|case| case.record().provenance.phase.clone())
+            .collect();
+        let phases = phases.into_iter().collect();
+        Ok(describe_model(
+            &self.shape,
+            &plan,
+            self.patch,
+            names,
+            phases,
+        ))
     }
 }
 

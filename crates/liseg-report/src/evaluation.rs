@@ -1,6 +1,6 @@
 //! Evaluations as the page looks at them: cases with a name, and one series per label.
 
-use crate::{Error, EvaluationSpec, Result};
+use crate::{Error, EvaluationSpec, Result, doubt};
 use liseg_metrics::{CaseMetrics, Empty, LabelMetrics, Measure, Report, Settings, Summary};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -13,6 +13,10 @@ pub(crate) struct Evaluation {
     /// Those without a prediction last.
     pub(crate) cases: Vec<Case>,
     pub(crate) aggregates: BTreeMap<String, BTreeMap<Measure, Summary>>,
+    /// As it was read, for paired comparisons.
+    pub(crate) report: Report,
+    /// How unsure the predictions are, by the name of the mask; empty where nothing says.
+    pub(crate) scores: doubt::Scores,
     folder: PathBuf,
 }
 
@@ -64,6 +68,7 @@ impl Evaluation {
         })?;
         let aggregates = report.aggregates();
         let settings = report.settings;
+        let kept = report.clone();
         let judged = report.cases.into_iter().map(|case| Case {
             id: String::new(),
             stem: stem(&case.reference_file),
@@ -95,12 +100,20 @@ impl Evaluation {
         }
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
         let (name, images) = (spec.name.clone(), spec.images.clone());
+        let predictions = cases
+            .iter()
+            .find_map(|case| case.prediction_file.as_deref());
+        let beside =
+            predictions.and_then(|file| locate(&folder, file).parent().map(Path::to_owned));
+        let scores = beside.map_or_else(doubt::Scores::new, |folder| doubt::read(&folder));
         Ok(Self {
             name,
             images,
             settings,
             cases,
             aggregates,
+            report: kept,
+            scores,
             folder,
         })
     }
@@ -118,12 +131,16 @@ impl Evaluation {
 
     /// Where a file named in the metrics lies.
     pub(crate) fn locate(&self, file: &str) -> PathBuf {
-        let beside = self.folder.join(file);
-        if !Path::new(file).exists() && beside.exists() {
-            beside
-        } else {
-            file.into()
-        }
+        locate(&self.folder, file)
+    }
+}
+
+fn locate(folder: &Path, file: &str) -> PathBuf {
+    let beside = folder.join(file);
+    if !Path::new(file).exists() && beside.exists() {
+        beside
+    } else {
+        file.into()
     }
 }
 

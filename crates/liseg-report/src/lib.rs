@@ -3,9 +3,10 @@
 //! [`write_report`] reads the `metrics.jsonl` of training runs and the `metrics.json` of
 //! evaluations and writes
 //!
-//! - `report.html`: comparison, groups (phase, vendor), distributions, learning curves, overlays of
-//!   the best, the median and the worst cases, every case, every failure. Style, charts (SVG) and
-//!   pictures (PNG) are inside; the page loads nothing and runs no script
+//! - `report.html`: comparison with intervals, paired tests, groups (phase, vendor), distributions,
+//!   learning curves, overlays of the best, the median and the worst cases, uncertainty against error
+//!   where predictions come with an `uncertainty.csv`, every case, every failure. Style, charts (SVG)
+//!   and pictures (PNG) are inside; the page loads nothing and runs no script
 //! - `overlays/*.png`: the overlays once more, with captions
 //! - `cases.csv`: one row per evaluation, case and label, with every measure
 //!
@@ -37,8 +38,10 @@
 //! ```
 
 mod axis;
+mod boxes;
 mod chart;
 mod curves;
+mod doubt;
 mod error;
 mod escape;
 mod evaluation;
@@ -46,6 +49,7 @@ mod file;
 mod overlay;
 mod page;
 mod run;
+mod significance;
 mod table;
 
 pub use error::{Error, Result};

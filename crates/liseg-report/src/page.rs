@@ -3,7 +3,7 @@
 use crate::evaluation::{Evaluation, Series};
 use crate::overlay::{Figure, PREDICTION, REFERENCE};
 use crate::run::Run;
-use crate::{ReportSpec, chart, curves, escape, table};
+use crate::{ReportSpec, boxes, chart, curves, doubt, escape, significance, table};
 use liseg_metrics::{EmptyPolicy, Measure};
 use std::collections::BTreeSet;
 
@@ -61,6 +61,9 @@ fn sections(
     }
     if !series.is_empty() {
         sections.push(("comparison", "Comparison", table::comparison(series)));
+        if let Some(tests) = significance::section(evaluations) {
+            sections.push(("tests", "Paired differences", tests));
+        }
         let strips = [Measure::Dice, Measure::Hd95].map(|measure| {
             format!(
                 "<figure class=\"chart\"><h3>{}</h3>{}</figure>\n",
@@ -76,8 +79,12 @@ fn sections(
         sections.push(("distribution", "Distribution", strips));
         let groups = table::groups(evaluations, series);
         if !groups.is_empty() {
-            let groups = groups.into_iter().map(|(_, table)| table).collect();
-            sections.push(("groups", "Phases and vendors", groups));
+            let mut html = String::new();
+            for (kind, table) in groups {
+                html += &table;
+                html += &group_boxes(evaluations, series, &kind);
+            }
+            sections.push(("groups", "Phases and vendors", html));
         }
     }
     if !runs.is_empty() {
@@ -90,6 +97,9 @@ fn sections(
     }
     if !series.is_empty() {
         sections.push(("overlays", "Overlays", overlays(evaluations, galleries)));
+        if let Some(doubt) = doubt::section(evaluations, series) {
+            sections.push(("doubt", "Uncertainty and error", doubt));
+        }
         let failures = table::failures(series).unwrap_or_else(|| {
             "<p>None: every case has a prediction that is not empty.</p>\n".to_owned()
         });
@@ -97,6 +107,30 @@ fn sections(
         sections.push(("cases", "Cases", table::cases(evaluations, series)));
     }
     sections
+}
+
+/// Box plots of the members of a kind of group; of patients, one or two volumes each, none.
+fn group_boxes(evaluations: &[Evaluation], series: &[Series<'_>], kind: &str) -> String {
+    if kind == "patient" {
+        return String::new();
+    }
+    let plots = [Measure::Dice, Measure::Hd95].map(|measure| {
+        let plot = boxes::by_group(evaluations, series, kind, measure);
+        format!(
+            "<figure class=\"chart\"><h3>{} by {}</h3>{plot}</figure>\n",
+            table::heading(measure),
+            escape::html(kind)
+        )
+    });
+    let legend: String = series
+        .iter()
+        .map(|one| format!("<li>{}</li>", table::series_name(one)))
+        .collect();
+    format!(
+        "<ul class=\"legend\">{legend}</ul><div class=\"charts\">{}</div>\n<p class=\"note\">Boxes span the \
+         quartiles of all cases, failed ones included, thin lines the whole range.</p>\n",
+        plots.concat()
+    )
 }
 
 fn overlays(evaluations: &[Evaluation], galleries: &[Vec<Figure>]) -> String {

@@ -80,10 +80,15 @@ pub(crate) fn comparison(series: &[Series<'_>]) -> String {
                 0 => String::new(),
                 _ => format!(", n {}", summary.n),
             };
+            let interval = summary.mean_interval.map(|[low, high]| {
+                let [low, high] = [low, high].map(|end| number(measure, Some(end)));
+                format!("<small>95 % interval {low}–{high}</small>")
+            });
             body += &format!(
-                "<td class=\"{class}\"><span class=\"mean\">{mean}</span>{}<small>median \
+                "<td class=\"{class}\"><span class=\"mean\">{mean}</span>{}{}<small>median \
                  {}{left_out}</small></td>",
                 sd.unwrap_or_default(),
+                interval.unwrap_or_default(),
                 number(measure, summary.median)
             );
         }
@@ -103,7 +108,7 @@ pub(crate) fn comparison(series: &[Series<'_>]) -> String {
         );
     }
     boxed(
-        "Mean ± standard deviation over cases; the best mean is bold",
+        "Mean ± standard deviation over cases, bootstrap interval of the mean; the best mean is bold",
         &head,
         &body,
     )

@@ -34,6 +34,7 @@
 mod block;
 mod config;
 mod identify;
+mod inference;
 mod model;
 mod summary;
 

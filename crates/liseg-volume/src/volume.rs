@@ -1,7 +1,7 @@
 //! Voxels with their place in the patient.
 
 use crate::{Affine, Error, Geometry, Orientation, Region, Result, Spacing};
-use ndarray::{Array3, ArrayView3, ArrayViewMut3, s};
+use ndarray::{Array3, ArrayView3, ArrayViewMut3, Axis, s};
 
 /// A 3-D voxel array, axes (z, y, x), with its place in the patient.
 ///
@@ -9,6 +9,15 @@ use ndarray::{Array3, ArrayView3, ArrayViewMut3, s};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Volume<T> {
     data: Array3<T>,
+    affine: Affine,
+}
+
+/// How axes move between two orientations.
+struct Turn {
+    /// For each new array axis the old one that it comes from.
+    permutation: [usize; 3],
+    /// Which new array axes then run the other way.
+    flips: [bool; 3],
     affine: Affine,
 }
 
@@ -137,11 +146,71 @@ impl<T: Clone> Volume<T> {
     /// The same voxels stored in another orientation, exactly: axes are permuted and flipped, no
     /// value is interpolated and no voxel moves in the world. Reorienting back restores the volume.
     pub fn reorient(&self, target: Orientation) -> Self {
-        let source = self.orientation();
-        if source == target {
+        if self.orientation() == target {
             return self.clone();
         }
-        let (from, to) = (source.xyz(), target.xyz());
+        let Turn {
+            permutation,
+            flips,
+            affine,
+        } = self.turn_to(target);
+        let mut view = self.data.view().permuted_axes(permutation);
+        for axis in 0..3 {
+            if flips[axis] {
+                view.invert_axis(ndarray::Axis(axis));
+            }
+        }
+        Self {
+            data: view.as_standard_layout().into_owned(),
+            affine,
+        }
+    }
+
+    /// [`Volume::reorient`] of a volume that is no longer needed: nothing is copied when axes keep
+    /// their order, as between LPS and RAS.
+    pub fn into_orientation(self, target: Orientation) -> Self {
+        if self.orientation() == target {
+            return self;
+        }
+        let turn = self.turn_to(target);
+        if turn.permutation != [0, 1, 2] || !self.data.is_standard_layout() {
+            return self.reorient(target);
+        }
+        let Self { mut data, .. } = self;
+        if turn.flips[0] {
+            let slices = data.len_of(Axis(0));
+            let (mut lower, mut upper) = data.view_mut().split_at(Axis(0), slices / 2);
+            // The middle one of an odd number of slices stays where it is.
+            for (mut a, mut b) in lower.outer_iter_mut().zip(upper.outer_iter_mut().rev()) {
+                a.iter_mut()
+                    .zip(&mut b)
+                    .for_each(|(a, b)| std::mem::swap(a, b));
+            }
+        }
+        let width = data.len_of(Axis(2));
+        for mut slice in data.outer_iter_mut() {
+            match (turn.flips[1], turn.flips[2], slice.as_slice_mut()) {
+                (true, true, Some(voxels)) => voxels.reverse(),
+                (false, true, Some(voxels)) => {
+                    voxels.chunks_exact_mut(width).for_each(<[T]>::reverse);
+                }
+                (true, false, Some(voxels)) => {
+                    // Reversing the slice and then every row leaves the rows in reverse order.
+                    voxels.reverse();
+                    voxels.chunks_exact_mut(width).for_each(<[T]>::reverse);
+                }
+                _ => {}
+            }
+        }
+        Self {
+            data,
+            affine: turn.affine,
+        }
+    }
+
+    /// How the stored axes move to run as `target` says.
+    fn turn_to(&self, target: Orientation) -> Turn {
+        let (from, to) = (self.orientation().xyz(), target.xyz());
         // For each target file axis: the source file axis it comes from, and whether it is flipped.
         let moves = to.map(|direction| {
             let column = from
@@ -172,15 +241,9 @@ impl<T: Clone> Volume<T> {
         // A permutation with signs of a valid affine is valid.
         let affine = Affine::from_rows(rows).unwrap_or(self.affine);
 
-        let permutation: [usize; 3] = std::array::from_fn(|a| array_axis(moves[array_axis(a)].0));
-        let mut view = self.data.view().permuted_axes(permutation);
-        for (target_axis, (_, flip)) in moves.into_iter().enumerate() {
-            if flip {
-                view.invert_axis(ndarray::Axis(array_axis(target_axis)));
-            }
-        }
-        Self {
-            data: view.as_standard_layout().into_owned(),
+        Turn {
+            permutation: std::array::from_fn(|a| array_axis(moves[array_axis(a)].0)),
+            flips: std::array::from_fn(|a| moves[array_axis(a)].1),
             affine,
         }
     }
@@ -240,6 +303,7 @@ mod tests {
         for target in all_orientations() {
             let turned = volume.reorient(target);
             assert_eq!(turned.orientation(), target);
+            assert_eq!(volume.clone().into_orientation(target), turned);
             // Every value stays at its place in the world.
             for ((z, y, x), value) in turned.data().indexed_iter() {
                 let world = turned

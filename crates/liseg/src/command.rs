@@ -1,5 +1,6 @@
 //! One module for each verb, and what they share.
 
+mod bundle;
 mod compare;
 mod demo;
 mod doctor;
@@ -10,6 +11,7 @@ mod info;
 mod interrupt;
 #[cfg(test)]
 mod manual;
+mod memory_size;
 mod named;
 mod phantom;
 mod plan;
@@ -17,7 +19,9 @@ mod predict;
 mod preprocess;
 mod progress;
 mod report;
+mod shell;
 mod split;
+mod submit;
 mod train;
 mod verify;
 mod weights;
@@ -27,12 +31,26 @@ pub(crate) use failure::{Failure, Result};
 use clap::{ArgAction, Parser, Subcommand};
 use liseg::nn::DeviceChoice;
 
+/// What `liseg --version` says.
+const LONG_VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    "\ncommit:   ",
+    env!("LISEG_COMMIT"),
+    "\ntarget:   ",
+    env!("LISEG_TARGET"),
+    "\nprofile:  ",
+    env!("LISEG_PROFILE"),
+    "\ncompiler: ",
+    env!("LISEG_RUSTC"),
+    "\nlibtorch: 2.11.0",
+);
+
 /// Label-efficient liver segmentation in multi-phase MRI.
 ///
 /// A first look: `liseg demo`. On your own nnU-Net dataset: `plan`, `preprocess`, `train`,
 /// `predict`, `evaluate`, in this order.
 #[derive(Debug, Parser)]
-#[command(name = "liseg", version, max_term_width = 100)]
+#[command(name = "liseg", version, long_version = LONG_VERSION, max_term_width = 100)]
 pub(crate) struct Arguments {
     #[command(flatten, next_help_heading = "Options of every verb")]
     pub(crate) shared: Shared,
@@ -87,6 +105,10 @@ enum Verb {
     Train(train::Train),
     /// Segment images; masks come in the geometry of their images.
     Predict(predict::Predict),
+    /// Put a model into one file that predicts anywhere: weights, plan, post-processing, hashes.
+    Bundle(bundle::Bundle),
+    /// Segment a folder of patients by the contract of the CARE-Liver challenge.
+    Submit(submit::Submit),
     /// Judge masks by references: Dice, Hausdorff distances and more, in millimetres.
     Evaluate(evaluate::Evaluate),
     /// Is one method better than another? Paired differences with intervals, tests and ranks.
@@ -95,6 +117,10 @@ enum Verb {
     Report(report::ReportVerb),
     /// Look into files of pretrained weights, or convert them; nothing in them is executed.
     Weights(weights::WeightsVerb),
+    /// Print a script that completes the command's verbs and options in a shell.
+    Completions(shell::Completions),
+    /// Write man pages of the command and of every verb.
+    Manual(shell::Manual),
 }
 
 /// How a verb ended when it did not fail as a whole.
@@ -121,10 +147,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
         Verb::Preprocess(verb) => verb.run(shared),
         Verb::Train(verb) => verb.run(shared),
         Verb::Predict(verb) => verb.run(shared),
+        Verb::Bundle(verb) => verb.run(shared),
+        Verb::Submit(verb) => verb.run(shared),
         Verb::Evaluate(verb) => verb.run(shared),
         Verb::Compare(verb) => verb.run(shared),
         Verb::Report(verb) => verb.run(shared),
         Verb::Weights(verb) => verb.run(shared),
+        Verb::Completions(verb) => Ok(verb.run()),
+        Verb::Manual(verb) => verb.run(),
     }
 }
 

@@ -1,27 +1,23 @@
 //! Networks together with what they need to know about images.
 
-use super::{Postprocessing, SlidingWindow, Tta};
-use super::{labels_on_source_grid, probabilities_on_source_grid};
+use super::description::Description;
+use super::export::{Exporter, Layout, Maps, Outputs};
+use super::finish::{Facts, Segmented};
+use super::locate::{self, Coarse};
+use super::memory::{self, CaseMemory, FileSize};
+use super::prepare::Prepared;
+use super::sliding_window::{Channels, Finished};
+use super::{Postprocessing, Prediction, SlidingWindow, Tta};
 use crate::{Error, Result, RunFolder};
-use liseg_data::{Plan, preprocess_image};
+use liseg_data::{Plan, PreprocessedImage};
 use liseg_nn::tch::Device;
 use liseg_nn::{Precision, SegmentationNet, TensorMap, checkpoint};
-use liseg_stunet::{StuNet, StuNetConfig};
-use liseg_volume::{LabelMap, Seed, Volume};
+use liseg_stunet::StuNet;
+use liseg_volume::{Region, Seed, Volume};
+use ndarray::{Array3, ArrayView3, Axis, s};
 use std::collections::BTreeMap;
 use std::path::Path;
-
-/// The key of a checkpoint's facts under which a model describes itself.
-const KEY: &str = "liseg_model";
-
-/// What a checkpoint says about the networks in it.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-struct Description {
-    network: StuNetConfig,
-    plan: Plan,
-    patch_size: [usize; 3],
-    predictors: Vec<String>,
-}
+use std::time::Instant;
 
 /// Trained networks, the plan they were trained with, and how to run them.
 ///
@@ -31,17 +27,9 @@ pub struct Model {
     description: Description,
     networks: Vec<StuNet>,
     window: SlidingWindow,
+    coarse: Option<Coarse>,
     /// What is done to every mask.
     pub postprocessing: Postprocessing,
-}
-
-/// What a model says about one image.
-#[derive(Debug)]
-pub struct Prediction {
-    /// The label map, in the geometry of the image.
-    pub labels: LabelMap,
-    /// The probability of each class, in the geometry of the image, when asked for.
-    pub probabilities: Option<Vec<Volume<f32>>>,
 }
 
 impl Model {
@@ -51,19 +39,18 @@ impl Model {
     /// When the file is damaged, is no LiSeg checkpoint or does not fit its own description.
     pub fn load(path: &Path, device: Device, precision: Precision) -> Result<Self> {
         let (tensors, facts) = checkpoint::read(path)?;
-        let refuse = |reason: String| Error::Run {
-            path: path.to_owned(),
-            reason,
-        };
-        let text = facts.get(KEY).ok_or_else(|| {
-            refuse(
-                "no LiSeg checkpoint: it does not describe its network; give a run's checkpoint"
-                    .into(),
-            )
-        })?;
-        let mut description: Description = serde_json::from_str(text)
-            .map_err(|e| refuse(format!("its description cannot be read: {e}")))?;
-        description.plan.validate()?;
+        Self::of_tensors(path, &tensors, &facts, device, precision)
+    }
+
+    /// Builds the networks that `facts` describe from tensors that were read from `path`.
+    pub(super) fn of_tensors(
+        path: &Path,
+        tensors: &TensorMap,
+        facts: &BTreeMap<String, String>,
+        device: Device,
+        precision: Precision,
+    ) -> Result<Self> {
+        let mut description = Description::of_facts(path, facts)?;
         description.network.precision = precision;
         let mut networks = Vec::new();
         for name in &description.predictors {
@@ -72,7 +59,7 @@ impl Model {
             let mut network = StuNet::new(&description.network, device, &mut rng)?;
             network
                 .parameters_mut()
-                .load(&format!("{name}."), &tensors)?;
+                .load(&format!("{name}."), tensors)?;
             networks.push(network);
         }
         let window = SlidingWindow::new(description.patch_size, 0.5, Tta::None)?;
@@ -80,16 +67,54 @@ impl Model {
             description,
             networks,
             window,
+            coarse: None,
             postprocessing: Postprocessing::default(),
         })
     }
 
-    /// Loads the networks that a run predicts with.
+    /// Loads the networks that a run predicts with, and the post-processing chosen for it.
     ///
     /// # Errors
     /// As [`Model::load`], and when the run has no checkpoint yet.
     pub fn of_run(run: &RunFolder, device: Device, precision: Precision) -> Result<Self> {
-        Self::load(&run.weights()?, device, precision)
+        let mut model = Self::load(&run.weights()?, device, precision)?;
+        let chosen = run.postprocessing_file();
+        if chosen.is_file() {
+            model.postprocessing = Postprocessing::read(&chosen)?;
+        }
+        Ok(model)
+    }
+
+    /// One model from several: folds, seeds, networks of other sizes. Its post-processing is that of the
+    /// first.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] when there is none, or they see images differently: another spacing,
+    /// normalization, patch or set of labels.
+    pub fn ensemble(models: Vec<Self>) -> Result<Self> {
+        let mut models = models.into_iter();
+        let mut first = models.next().ok_or_else(|| Error::Setting {
+            field: "--run",
+            reason: "there is no model".into(),
+        })?;
+        for other in models {
+            let (a, b) = (&first.description, &other.description);
+            if a.plan.preprocessing_hash() != b.plan.preprocessing_hash()
+                || a.patch_size != b.patch_size
+            {
+                return Err(Error::Setting {
+                    field: "--run",
+                    reason: format!(
+                        "the models see images differently ({} with patch {:?}, {} with patch {:?}, or \
+                         another normalization or labels); an ensemble needs runs on one preprocessed \
+                         dataset",
+                        a.plan.spacing, a.patch_size, b.plan.spacing, b.patch_size
+                    ),
+                });
+            }
+            first.networks.extend(other.networks);
+        }
+        Ok(first)
     }
 
     /// Moves the window by at most `step` of a tile and averages over `tta`.
@@ -97,8 +122,31 @@ impl Model {
     /// # Errors
     /// [`Error::Setting`] for a step outside (0, 1].
     pub fn with_window(mut self, step: f64, tta: Tta) -> Result<Self> {
-        self.window = SlidingWindow::new(self.description.patch_size, step, tta)?;
+        self.window = self.window.moving(step, tta)?;
         Ok(self)
+    }
+
+    /// Looks for the liver first, with tiles that do not overlap, and segments only a box around it that
+    /// is `margin_mm` larger on every side; the whole image where nothing is found.
+    ///
+    /// `by` finds the liver in place of this model: one trained on coarser images, for instance.
+    #[must_use]
+    pub fn coarse_to_fine(mut self, margin_mm: f64, by: Option<Self>) -> Self {
+        self.coarse = Some(Coarse {
+            margin_mm,
+            by: by.map(Box::new),
+        });
+        self
+    }
+
+    /// How tiles are cut, weighted and summed.
+    pub fn window(&self) -> &SlidingWindow {
+        &self.window
+    }
+
+    /// How tiles are cut, weighted and summed, to change.
+    pub fn window_mut(&mut self) -> &mut SlidingWindow {
+        &mut self.window
     }
 
     /// The plan that images are prepared by.
@@ -106,7 +154,12 @@ impl Model {
         &self.description.plan
     }
 
-    /// Number of networks whose softmax maps are averaged.
+    /// Phases of the images it was trained on, where known.
+    pub fn phases(&self) -> &[String] {
+        &self.description.phases
+    }
+
+    /// Number of networks that answer together.
     pub fn network_count(&self) -> usize {
         self.networks.len()
     }
@@ -121,70 +174,195 @@ impl Model {
     pub fn predict(
         &self,
         image: &Volume<f32>,
-        probabilities: bool,
+        outputs: Outputs,
         on_tile: &mut dyn FnMut(usize, usize) -> bool,
     ) -> Result<Option<Prediction>> {
-        let prepared = preprocess_image(image, &self.description.plan)?;
-        let (z, y, x) = prepared.image.dim();
-        let tiles = self.window.tiles([z, y, x]);
+        let prepared = Prepared::new(image.clone(), &self.plans())?;
+        let Some(segmented) = self.segment(prepared, outputs, on_tile)? else {
+            return Ok(None);
+        };
+        Ok(Some(segmented.finish(&self.facts(), &[], None)?))
+    }
+
+    /// The plans that an image has to be prepared by: this model's, and that of the one that finds the liver.
+    pub(super) fn plans(&self) -> Vec<Plan> {
+        let coarse = self.coarse.as_ref().and_then(|coarse| coarse.by.as_ref());
+        let plans = std::iter::once(self.plan().clone());
+        plans
+            .chain(coarse.map(|model| model.plan().clone()))
+            .collect()
+    }
+
+    /// What finishing a mask needs to know of the model.
+    pub(super) fn facts(&self) -> Facts {
+        Facts {
+            plan: self.plan().clone(),
+            phases: self.description.phases.clone(),
+            postprocessing: self.postprocessing.clone(),
+        }
+    }
+
+    /// Runs the networks over a prepared image; `None` when stopped.
+    pub(super) fn segment(
+        &self,
+        prepared: Prepared,
+        outputs: Outputs,
+        on_tile: &mut dyn FnMut(usize, usize) -> bool,
+    ) -> Result<Option<Segmented>> {
+        let Prepared { image, coarse } = prepared;
+        let mut inside = None;
+        if let Some(how) = &self.coarse {
+            let finder = how.by.as_deref().unwrap_or(self);
+            let Some(found) = locate::find(finder, coarse.as_ref().unwrap_or(&image), on_tile)?
+            else {
+                return Ok(None);
+            };
+            inside = found.and_then(|liver| {
+                locate::on_plan_grid(liver, how.margin_mm, self.window.tile(), &image.restore)
+            });
+        }
+        self.segment_inside(image, inside, outputs, on_tile)
+    }
+
+    /// [`Model::segment`] within a box of the prepared image.
+    pub(super) fn segment_inside(
+        &self,
+        prepared: PreprocessedImage,
+        inside: Option<Region>,
+        outputs: Outputs,
+        on_tile: &mut dyn FnMut(usize, usize) -> bool,
+    ) -> Result<Option<Segmented>> {
+        let clock = Instant::now();
+        let run = self.run(&self.window, &prepared, inside, outputs, on_tile)?;
+        let Some((maps, network_seconds)) = run else {
+            return Ok(None);
+        };
+        Ok(Some(Segmented {
+            maps,
+            disagreement_known: self.channels(outputs).disagreement,
+            prepared,
+            network_seconds,
+            export_seconds: clock.elapsed().as_secs_f64() - network_seconds,
+        }))
+    }
+
+    /// The maps of a whole image by another window than the model's own; `None` when stopped.
+    pub(super) fn labels_with(
+        &self,
+        window: &SlidingWindow,
+        prepared: &PreprocessedImage,
+        on_tile: &mut dyn FnMut(usize, usize) -> bool,
+    ) -> Result<Option<Maps>> {
+        let run = self.run(window, prepared, None, Outputs::default(), on_tile)?;
+        Ok(run.map(|(maps, _)| maps))
+    }
+
+    /// The labels of a preprocessed image `[z, y, x]` on its own grid.
+    pub(crate) fn labels_on_plan_grid(
+        &self,
+        image: ArrayView3<'_, f32>,
+    ) -> Result<Option<Array3<u8>>> {
+        let networks: Vec<&dyn SegmentationNet> = self
+            .networks
+            .iter()
+            .map(|n| n as &dyn SegmentationNet)
+            .collect();
+        let mut labels = Array3::<u8>::zeros(image.raw_dim());
+        let mut decide = |slices: Finished<'_>| {
+            let end = slices.first + slices.logits.dim().1;
+            let mut place = labels.slice_mut(s![slices.first..end, .., ..]);
+            for (label, logits) in place.iter_mut().zip(slices.logits.lanes(Axis(0))) {
+                let mut best = 0;
+                for class in 1..logits.len() {
+                    if logits[class] > logits[best] {
+                        best = class;
+                    }
+                }
+                *label = best as u8;
+            }
+            Ok(())
+        };
+        let all = Channels::default();
+        let done = self
+            .window
+            .stream(&networks, image, all, &mut decide, &mut || true)?;
+        Ok(done.map(|_| labels))
+    }
+
+    /// Maps, and the seconds spent in networks.
+    fn run(
+        &self,
+        window: &SlidingWindow,
+        prepared: &PreprocessedImage,
+        inside: Option<Region>,
+        outputs: Outputs,
+        on_tile: &mut dyn FnMut(usize, usize) -> bool,
+    ) -> Result<Option<(Maps, f64)>> {
+        let channels = self.channels(outputs);
+        let layout = Layout {
+            classes: self.plan().classes(),
+            margin: channels.margin,
+            disagreement: channels.disagreement,
+        };
+        let whole = Region::full(prepared.restore.plan_shape());
+        let Region { start: a, end: b } = inside.unwrap_or(whole);
+        let view = prepared.image.slice(s![a[0]..b[0], a[1]..b[1], a[2]..b[2]]);
+        let mut exporter = Exporter::new(&prepared.restore, inside, layout, outputs);
+        let total = window.tiles(Region { start: a, end: b }.shape());
         let mut done = 0;
         let mut count = || {
             done += 1;
-            on_tile(done, tiles)
+            on_tile(done, total)
         };
         let networks: Vec<&dyn SegmentationNet> = self
             .networks
             .iter()
             .map(|n| n as &dyn SegmentationNet)
             .collect();
-        let Some(logits) = self
-            .window
-            .predict(&networks, prepared.image.view(), &mut count)?
-        else {
-            return Ok(None);
+        let mut take = |slices: Finished<'_>| {
+            exporter.take(slices.first, slices.logits);
+            Ok(())
         };
-        let mut labels = labels_on_source_grid(&logits, &prepared.restore)?;
-        self.postprocessing.apply(&mut labels);
-        let probabilities = if probabilities {
-            Some(probabilities_on_source_grid(&logits, &prepared.restore)?)
-        } else {
-            None
+        let seconds = window.stream(&networks, view, channels, &mut take, &mut count)?;
+        Ok(seconds.map(|seconds| (exporter.finish(), seconds)))
+    }
+
+    fn channels(&self, outputs: Outputs) -> Channels {
+        Channels {
+            margin: self.plan().classes() == 2,
+            disagreement: outputs.uncertainty && self.networks.len() > 1,
+        }
+    }
+
+    /// The memory that an image takes, judged by its header, and with `window` in place of the model's.
+    pub(super) fn memory(
+        &self,
+        file: FileSize,
+        outputs: Outputs,
+        window: &SlidingWindow,
+    ) -> CaseMemory {
+        let channels = self.channels(outputs);
+        let foreground = self.plan().classes() - 1;
+        let known = usize::from(channels.disagreement);
+        let job = memory::Job {
+            channels: channels.count(self.plan().classes()),
+            maps: if outputs.probabilities { foreground } else { 0 }
+                + if outputs.uncertainty { 1 + known } else { 0 },
         };
-        Ok(Some(Prediction {
-            labels,
-            probabilities,
-        }))
+        let networks = self.networks.iter().map(|network| {
+            if network.parameters().device() == Device::Cpu {
+                network.inference_bytes(self.window.tile(), window.batch)
+            } else {
+                0
+            }
+        });
+        let mut found =
+            memory::of_case(file, self.plan(), window, job, networks.max().unwrap_or(0));
+        if let Some(by) = self.coarse.as_ref().and_then(|coarse| coarse.by.as_ref()) {
+            let other = by.memory(file, Outputs::default(), window);
+            found.loading += other.loading;
+            found.tiles = found.tiles.max(other.tiles) + 4 * file.geometry.voxels() as u64;
+        }
+        found
     }
-}
-
-/// The facts that let [`Model::load`] find its way in a checkpoint.
-pub(crate) fn describe_model(
-    network: &StuNetConfig,
-    plan: &Plan,
-    patch_size: [usize; 3],
-    predictors: Vec<String>,
-) -> BTreeMap<String, String> {
-    let description = Description {
-        network: network.clone(),
-        plan: plan.clone(),
-        patch_size,
-        predictors,
-    };
-    let text = serde_json::to_string(&description).unwrap_or_default();
-    BTreeMap::from([(KEY.to_owned(), text)])
-}
-
-/// Saves networks for prediction alone: no optimiser, no progress.
-pub(crate) fn save_predictors(
-    path: &Path,
-    predictors: &[(&str, &dyn SegmentationNet)],
-    facts: &BTreeMap<String, String>,
-) -> Result<()> {
-    let mut tensors = TensorMap::new();
-    for (name, network) in predictors {
-        network
-            .parameters()
-            .save_into(&format!("{name}."), &mut tensors)?;
-    }
-    Ok(checkpoint::write(path, &tensors, facts)?)
 }

@@ -1,47 +1,55 @@
-//! Predicting a volume tile by tile.
+//! Predicting a volume tile by tile, slice by slice.
 
-use super::gaussian::importance_map;
+use super::accumulator::{Accumulator, Storage};
+use super::ensemble::{Ensemble, Mean};
+use super::gaussian::{Weighting, shares};
+use super::tta::Tta;
 use crate::{Error, Result};
 use liseg_nn::SegmentationNet;
-use liseg_nn::tch::{Device, Kind, Tensor, no_grad_guard};
-use ndarray::{Array3, Array4, ArrayView3, Axis, Zip, s};
-use serde::{Deserialize, Serialize};
-
-/// Test-time augmentation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Tta {
-    /// Each tile once.
-    #[default]
-    None,
-    /// The mean of the logits over all eight flips of each tile; eight times the work.
-    Mirror,
-}
-
-impl Tta {
-    /// The sets of flipped tensor axes, the identity first.
-    fn flips(self) -> Vec<Vec<i64>> {
-        match self {
-            Self::None => vec![vec![]],
-            Self::Mirror => (0..8u8)
-                .map(|set| {
-                    (0..3)
-                        .filter(|a| set >> a & 1 == 1)
-                        .map(|a| a + 2)
-                        .collect()
-                })
-                .collect(),
-        }
-    }
-}
+use liseg_nn::tch::{Device, Tensor};
+use ndarray::{Array4, ArrayView3, ArrayView4, ArrayViewMut3, s};
+use std::time::Instant;
 
 /// A sliding window with Gaussian weighting, as nnU-Net predicts.
+///
+/// Tiles are worked through from the first slice to the last, so that only as many slices as a tile is
+/// thick wait for further tiles; those before them are handed on at once.
 #[derive(Debug, Clone)]
 pub struct SlidingWindow {
     tile: [usize; 3],
     step: f64,
     tta: Tta,
-    importance: Array3<f32>,
+    /// How overlapping tiles are weighted.
+    pub weighting: Weighting,
+    /// In which number format their sums are kept.
+    pub storage: Storage,
+    /// What is averaged over networks.
+    pub mean: Mean,
+    /// Tiles that go through the network at once; at least 1.
+    pub batch: usize,
+}
+
+/// Slices that no further tile adds to.
+#[derive(Debug)]
+pub(super) struct Finished<'a> {
+    /// Index of the first one in the image.
+    pub(super) first: usize,
+    /// Logits `[channels, slices, y, x]`.
+    pub(super) logits: ArrayView4<'a, f32>,
+}
+
+/// Which channels a window hands on, see [`Ensemble`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Channels {
+    pub(super) margin: bool,
+    pub(super) disagreement: bool,
+}
+
+impl Channels {
+    /// How many there are.
+    pub(super) fn count(self, classes: usize) -> usize {
+        (if self.margin { classes - 1 } else { classes }) + usize::from(self.disagreement)
+    }
 }
 
 impl SlidingWindow {
@@ -68,8 +76,39 @@ impl SlidingWindow {
             tile,
             step,
             tta,
-            importance: importance_map(tile),
+            weighting: Weighting::default(),
+            storage: Storage::default(),
+            mean: Mean::default(),
+            batch: 1,
         })
+    }
+
+    /// The same window with another step and other flips.
+    ///
+    /// # Errors
+    /// As [`SlidingWindow::new`].
+    pub fn moving(&self, step: f64, tta: Tta) -> Result<Self> {
+        let fresh = Self::new(self.tile, step, tta)?;
+        Ok(Self {
+            step: fresh.step,
+            tta: fresh.tta,
+            ..self.clone()
+        })
+    }
+
+    /// Voxels of a tile, (z, y, x).
+    pub fn tile(&self) -> [usize; 3] {
+        self.tile
+    }
+
+    /// Which flips of each tile are averaged.
+    pub fn tta(&self) -> Tta {
+        self.tta
+    }
+
+    /// How far the window moves at most, as a share of the tile.
+    pub fn step(&self) -> f64 {
+        self.step
     }
 
     /// Number of tiles an image of that shape takes.
@@ -80,8 +119,8 @@ impl SlidingWindow {
     /// Class logits `[classes, z, y, x]` of an image `[z, y, x]`.
     ///
     /// With one network these are the weighted means of its logits, as in nnU-Net. With several,
-    /// each tile gives the logarithm of the mean of their softmax maps. `on_tile` is called after
-    /// every tile and stops the work by returning false.
+    /// each tile gives the logarithm of the mean of their softmax maps, or the mean of their logits.
+    /// `on_tile` is called after every tile and stops the work by returning false.
     ///
     /// # Errors
     /// When there is no network or libtorch fails.
@@ -91,48 +130,96 @@ impl SlidingWindow {
         image: ArrayView3<'_, f32>,
         on_tile: &mut dyn FnMut() -> bool,
     ) -> Result<Option<Array4<f32>>> {
-        let first = networks.first().ok_or_else(|| Error::Setting {
-            field: "networks",
-            reason: "there is no network to predict with".into(),
-        })?;
-        let device = first.parameters().device();
-        let classes = first.classes() as usize;
+        let classes = classes(networks)?;
+        let (z, y, x) = image.dim();
+        let mut logits = Array4::<f32>::zeros((classes, z, y, x));
+        let mut keep = |slices: Finished<'_>| {
+            let end = slices.first + slices.logits.dim().1;
+            let place = s![.., slices.first..end, .., ..];
+            logits.slice_mut(place).assign(&slices.logits);
+            Ok(())
+        };
+        let done = self.stream(networks, image, Channels::default(), &mut keep, on_tile)?;
+        Ok(done.is_some().then_some(logits))
+    }
+
+    /// Hands finished slices of logits to `take`, from the first to the last. Returns the seconds spent in
+    /// the networks, or `None` when `on_tile` stopped the work.
+    pub(super) fn stream(
+        &self,
+        networks: &[&dyn SegmentationNet],
+        image: ArrayView3<'_, f32>,
+        channels: Channels,
+        take: &mut dyn FnMut(Finished<'_>) -> Result<()>,
+        on_tile: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<f64>> {
+        let classes = classes(networks)?;
+        let ensemble = Ensemble {
+            networks,
+            tta: self.tta,
+            mean: self.mean,
+            margin: channels.margin,
+            disagreement: channels.disagreement,
+        };
         let (z, y, x) = image.dim();
         let shape = [z, y, x];
         let padded: [usize; 3] = std::array::from_fn(|a| shape[a].max(self.tile[a]));
-        let before: [usize; 3] = std::array::from_fn(|a| (padded[a] - shape[a]) / 2);
-
-        let mut logits = Array4::<f32>::zeros((classes, padded[0], padded[1], padded[2]));
-        let mut weight = Array3::<f32>::zeros(padded);
-        let [starts_z, starts_y, starts_x] = self.starts(shape);
-        let mut buffer = vec![0.0f32; self.tile.iter().product()];
-        for &z in &starts_z {
-            for &y in &starts_y {
-                for &x in &starts_x {
-                    let start = [z, y, x];
-                    self.cut(image, start, before, &mut buffer);
-                    let tile = self.run(networks, &buffer, device)?;
-                    self.add(&tile, start, &mut logits, &mut weight);
+        let before = padding(shape, self.tile);
+        let starts = self.starts(shape);
+        let shares: [Vec<Vec<f32>>; 3] =
+            std::array::from_fn(|a| shares(&self.weighting.profile(self.tile[a]), &starts[a]));
+        let count = channels.count(classes);
+        let ring = [self.tile[0], padded[1], padded[2]];
+        let mut sums = Accumulator::new(self.storage, count, ring);
+        let places: Vec<[usize; 2]> = (0..starts[1].len())
+            .flat_map(|j| (0..starts[2].len()).map(move |i| [j, i]))
+            .collect();
+        let mut seconds = 0.0;
+        let mut answers = Vec::new();
+        for (k, &start) in starts[0].iter().enumerate() {
+            for batch in places.chunks(self.batch.max(1)) {
+                let corner = |[j, i]: [usize; 2]| [start, starts[1][j], starts[2][i]];
+                let clock = Instant::now();
+                let corners: Vec<_> = batch.iter().map(|&place| corner(place)).collect();
+                self.run(&ensemble, image, before, &corners, &mut answers)?;
+                seconds += clock.elapsed().as_secs_f64();
+                let [tz, ty, tx] = self.tile;
+                let of_batch = ArrayView4::from_shape((batch.len() * count, tz, ty, tx), &answers)
+                    .map_err(|e| Error::Setting {
+                        field: "networks",
+                        reason: format!(
+                            "a network answered in another shape than it was asked in: {e}"
+                        ),
+                    })?;
+                for (n, &[j, i]) in batch.iter().enumerate() {
+                    let tile = of_batch.slice(s![n * count..(n + 1) * count, .., .., ..]);
+                    let weights = [&shares[0][k][..], &shares[1][j][..], &shares[2][i][..]];
+                    sums.add(tile, [starts[1][j], starts[2][i]], weights);
                     if !on_tile() {
                         return Ok(None);
                     }
                 }
             }
+            let next = starts[0].get(k + 1).copied();
+            let finished = next.map_or(self.tile[0], |next| next - start);
+            sums.finish(finished, |offset, logits| {
+                // Without the padding, which surrounds the image.
+                let slices = logits.dim().1;
+                let from = (start + offset).max(before[0]);
+                let to = (start + offset + slices).min(before[0] + shape[0]);
+                if from >= to {
+                    return Ok(());
+                }
+                let (from_row, to_row) = (from - start - offset, to - start - offset);
+                let [_, b, c] = before;
+                let part = s![.., from_row..to_row, b..b + shape[1], c..c + shape[2]];
+                take(Finished {
+                    first: from - before[0],
+                    logits: logits.slice(part),
+                })
+            })?;
         }
-        for mut class in logits.axis_iter_mut(Axis(0)) {
-            Zip::from(&mut class)
-                .and(&weight)
-                .par_for_each(|l, &w| *l /= w);
-        }
-        if padded == shape {
-            return Ok(Some(logits));
-        }
-        let [a, b, c] = before;
-        Ok(Some(
-            logits
-                .slice(s![.., a..a + shape[0], b..b + shape[1], c..c + shape[2]])
-                .to_owned(),
-        ))
+        Ok(Some(seconds))
     }
 
     fn starts(&self, shape: [usize; 3]) -> [Vec<usize>; 3] {
@@ -158,7 +245,7 @@ impl SlidingWindow {
                 .min(shape[a])
         });
         let at: [usize; 3] = std::array::from_fn(|a| from[a] + before[a] - start[a]);
-        let Ok(mut tile) = ndarray::ArrayViewMut3::from_shape(self.tile, buffer) else {
+        let Ok(mut tile) = ArrayViewMut3::from_shape(self.tile, buffer) else {
             return;
         };
         tile.slice_mut(s![
@@ -169,88 +256,51 @@ impl SlidingWindow {
         .assign(&image.slice(s![from[0]..to[0], from[1]..to[1], from[2]..to[2]]));
     }
 
-    /// The logits of one tile, on the CPU, f32 `[classes, z, y, x]`.
+    /// The answers of the networks to tiles, on the CPU, `[tiles, channels, z, y, x]` in `answers`.
     fn run(
         &self,
-        networks: &[&dyn SegmentationNet],
-        tile: &[f32],
-        device: Device,
-    ) -> Result<Vec<f32>> {
-        let _guard = no_grad_guard();
+        ensemble: &Ensemble<'_>,
+        image: ArrayView3<'_, f32>,
+        before: [usize; 3],
+        corners: &[[usize; 3]],
+        answers: &mut Vec<f32>,
+    ) -> Result<()> {
+        let voxels: usize = self.tile.iter().product();
+        let mut buffer = vec![0.0f32; voxels * corners.len()];
+        for (corner, tile) in corners.iter().zip(buffer.chunks_exact_mut(voxels)) {
+            self.cut(image, *corner, before, tile);
+        }
+        let device = ensemble
+            .networks
+            .first()
+            .map_or(Device::Cpu, |n| n.parameters().device());
         let [z, y, x] = self.tile.map(|n| n as i64);
-        let input = Tensor::f_from_slice(tile)?
-            .f_view([1, 1, z, y, x])?
+        let input = Tensor::f_from_slice(&buffer)?
+            .f_view([corners.len() as i64, 1, z, y, x])?
             .f_to_device(device)?;
-        let mut together: Option<Tensor> = None;
-        for network in networks {
-            let mut output = self.mean_over_flips(*network, &input)?;
-            if networks.len() > 1 {
-                output = output.f_softmax(1, Kind::Float)?;
-            }
-            together = Some(match together {
-                None => output,
-                Some(sum) => sum.f_add(&output)?,
-            });
-        }
-        let mut logits = together.unwrap_or(input);
-        if networks.len() > 1 {
-            let mean = logits.f_mul_scalar(1.0 / networks.len() as f64)?;
-            logits = mean.f_clamp_min(1e-12)?.f_log()?;
-        }
-        let host = logits.f_to_device(Device::Cpu)?.f_contiguous()?;
-        let mut values = vec![0.0f32; host.numel()];
-        host.f_copy_data(&mut values, host.numel())?;
-        Ok(values)
+        drop(buffer);
+        let host = ensemble
+            .answer(&input)?
+            .f_to_device(Device::Cpu)?
+            .f_contiguous()?;
+        answers.resize(host.numel(), 0.0);
+        host.f_copy_data(answers, host.numel())?;
+        Ok(())
     }
+}
 
-    fn mean_over_flips(&self, network: &dyn SegmentationNet, input: &Tensor) -> Result<Tensor> {
-        let flips = self.tta.flips();
-        let mut sum: Option<Tensor> = None;
-        for axes in &flips {
-            let output = if axes.is_empty() {
-                network.forward(input)?
-            } else {
-                network
-                    .forward(&input.f_flip(axes.as_slice())?)?
-                    .f_flip(axes.as_slice())?
-            };
-            sum = Some(match sum {
-                None => output,
-                Some(sum) => sum.f_add(&output)?,
-            });
-        }
-        let sum = sum.unwrap_or_else(|| input.shallow_clone());
-        Ok(if flips.len() == 1 {
-            sum
-        } else {
-            sum.f_mul_scalar(1.0 / flips.len() as f64)?
-        })
-    }
+fn classes(networks: &[&dyn SegmentationNet]) -> Result<usize> {
+    let first = networks.first().ok_or_else(|| Error::Setting {
+        field: "networks",
+        reason: "there is no network to predict with".into(),
+    })?;
+    Ok(first.classes() as usize)
+}
 
-    /// Adds a tile's weighted logits to the volume.
-    fn add(
-        &self,
-        tile: &[f32],
-        start: [usize; 3],
-        logits: &mut Array4<f32>,
-        weight: &mut Array3<f32>,
-    ) {
-        let [a, b, c] = start;
-        let [z, y, x] = self.tile;
-        let place = s![a..a + z, b..b + y, c..c + x];
-        let per_class = tile.chunks_exact(z * y * x);
-        for (mut class, values) in logits.axis_iter_mut(Axis(0)).zip(per_class) {
-            let Ok(values) = ArrayView3::from_shape(self.tile, values) else {
-                return;
-            };
-            Zip::from(class.slice_mut(place))
-                .and(&values)
-                .and(&self.importance)
-                .par_for_each(|sum, &value, &w| *sum += value * w);
-        }
-        let mut sums = weight.slice_mut(place);
-        sums += &self.importance;
-    }
+/// How many voxels are added in front of an image that is smaller than a tile, per axis: half of what is
+/// missing, rounded down.
+pub fn padding(shape: [usize; 3], tile: [usize; 3]) -> [usize; 3] {
+    std::array::from_fn(|a| tile[a].saturating_sub(shape[a]) / 2)
 }
 
 /// Where tiles start along an axis of `size` voxels, `size` ≥ `tile`: evenly spread, the first at 0
@@ -275,6 +325,7 @@ pub fn tile_starts(size: usize, tile: usize, step: f64) -> Vec<usize> {
 mod tests {
     use super::*;
     use liseg_nn::Parameters;
+    use ndarray::Array3;
 
     /// Logits (−x, 2x) of a one-channel image: what comes out is known everywhere.
     struct Linear(Parameters);

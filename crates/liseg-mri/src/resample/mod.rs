@@ -12,12 +12,14 @@
 //! splines continue each line with its edge value in closed form instead of padding it, which is
 //! the same to 1e-13 and faster.
 
+mod grid_map;
 mod labels;
 mod onto;
 mod operator;
 mod resize;
 mod smooth;
 
+pub use grid_map::{AxisMap, GridMap, Tap};
 pub use onto::{resample_image_onto, resample_labels_onto};
 pub use smooth::smooth_for;
 

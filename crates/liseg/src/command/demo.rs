@@ -8,7 +8,7 @@ use super::{Failure, Outcome, Result, Shared, print_json, progress};
 use liseg::augment::{AugmentConfig, Axis};
 use liseg::data::{Dataset, Fingerprint, Plan, PlanOptions, preprocess_dataset};
 use liseg::engine::evaluate::Evaluation;
-use liseg::engine::predict::{FolderOptions, Model, image_files};
+use liseg::engine::predict::{FolderOptions, Model, Postprocessing, find_images};
 use liseg::engine::{RunConfig, RunFolder, TrainOutcome};
 use liseg::metrics::{Measure, Report, Settings};
 use liseg::nn::Precision;
@@ -173,15 +173,20 @@ impl Stages<'_> {
     fn judge(&self, name: &str, run: &RunFolder, dataset: &Dataset) -> Result<Report> {
         let device = self.shared.device.unwrap_or_default().resolve()?;
         let mut model = Model::of_run(run, device, Precision::Auto)?;
-        model.postprocessing.keep_largest = true;
+        model.postprocessing = Postprocessing::of(true, false, None);
         let masks = self.at("masks").join(name);
-        let images = image_files(&dataset.folder().join("imagesTs"))?;
+        let images = find_images(&dataset.folder().join("imagesTs"))?;
         let quiet = Shared {
             quiet: true,
             ..self.shared.clone()
         };
-        let outcome =
-            predict_with_progress(&model, &images, &masks, FolderOptions::default(), &quiet)?;
+        let outcome = predict_with_progress(
+            &mut model,
+            &images,
+            &masks,
+            FolderOptions::default(),
+            &quiet,
+        )?;
         if outcome.stopped {
             return Err(Failure::work("stopped"));
         }

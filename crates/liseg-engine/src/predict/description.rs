@@ -1,0 +1,78 @@
+//! What a checkpoint says about the networks in it.
+
+use crate::{Error, Result};
+use liseg_data::Plan;
+use liseg_nn::{SegmentationNet, TensorMap, checkpoint};
+use liseg_stunet::StuNetConfig;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The key of a checkpoint's facts under which a model describes itself.
+pub(super) const KEY: &str = "liseg_model";
+
+/// What a checkpoint says about the networks in it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Description {
+    pub(super) network: StuNetConfig,
+    pub(super) plan: Plan,
+    pub(super) patch_size: [usize; 3],
+    pub(super) predictors: Vec<String>,
+    /// Phases of the training images; empty where unknown.
+    #[serde(default)]
+    pub(super) phases: Vec<String>,
+}
+
+impl Description {
+    /// Finds the description among the facts of a checkpoint.
+    pub(super) fn of_facts(path: &Path, facts: &BTreeMap<String, String>) -> Result<Self> {
+        let refuse = |reason: String| Error::Run {
+            path: path.to_owned(),
+            reason,
+        };
+        let text = facts.get(KEY).ok_or_else(|| {
+            refuse(
+                "no LiSeg checkpoint: it does not describe its network; give a run's checkpoint"
+                    .into(),
+            )
+        })?;
+        let description: Self = serde_json::from_str(text)
+            .map_err(|e| refuse(format!("its description cannot be read: {e}")))?;
+        description.plan.validate()?;
+        Ok(description)
+    }
+}
+
+/// The facts that let a model find its way in a checkpoint.
+pub(crate) fn describe_model(
+    network: &StuNetConfig,
+    plan: &Plan,
+    patch_size: [usize; 3],
+    predictors: Vec<String>,
+    phases: Vec<String>,
+) -> BTreeMap<String, String> {
+    let description = Description {
+        network: network.clone(),
+        plan: plan.clone(),
+        patch_size,
+        predictors,
+        phases,
+    };
+    let text = serde_json::to_string(&description).unwrap_or_default();
+    BTreeMap::from([(KEY.to_owned(), text)])
+}
+
+/// Saves networks for prediction alone: no optimiser, no progress.
+pub(crate) fn save_predictors(
+    path: &Path,
+    predictors: &[(&str, &dyn SegmentationNet)],
+    facts: &BTreeMap<String, String>,
+) -> Result<()> {
+    let mut tensors = TensorMap::new();
+    for (name, network) in predictors {
+        network
+            .parameters()
+            .save_into(&format!("{name}."), &mut tensors)?;
+    }
+    Ok(checkpoint::write(path, &tensors, facts)?)
+}

@@ -1,0 +1,109 @@
+//! Scores of cases, one small file each and all in a table.
+
+use super::uncertainty::UncertaintyScores;
+use crate::run::write_atomically;
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// Folder of the small files, below the masks. Each case writes its own, so that machines that share a
+/// cohort, and runs that were killed, leave nothing half done; the table is made from all of them.
+const FOLDER: &str = ".scores";
+
+/// The table.
+const TABLE: &str = "uncertainty.csv";
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Scored {
+    case: String,
+    foreground_ml: f64,
+    #[serde(flatten)]
+    scores: UncertaintyScores,
+}
+
+/// Writes the scores of a case.
+pub(super) fn write_scores(
+    name: &Path,
+    output: &Path,
+    foreground_ml: f64,
+    scores: UncertaintyScores,
+) -> Result<()> {
+    let folder = output.join(FOLDER);
+    std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+    let case = name.display().to_string();
+    let file = folder.join(format!("{}.json", case.replace(['/', '\\'], "~")));
+    let scored = Scored {
+        case,
+        foreground_ml,
+        scores,
+    };
+    write_atomically(
+        &file,
+        serde_json::to_string(&scored)
+            .unwrap_or_default()
+            .as_bytes(),
+    )
+}
+
+/// Writes the table of all cases so far, the most doubtful first.
+pub(super) fn write_csv(output: &Path) -> Result<()> {
+    let folder = output.join(FOLDER);
+    if !folder.is_dir() {
+        return Ok(());
+    }
+    let mut cases: Vec<Scored> = Vec::new();
+    for entry in std::fs::read_dir(&folder).map_err(Error::io(&folder))? {
+        let path: PathBuf = entry.map_err(Error::io(&folder))?.path();
+        let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+        // Temporary files of other processes are no JSON.
+        cases.extend(serde_json::from_str::<Scored>(&text));
+    }
+    let doubt = |c: &Scored| c.scores.disagreement.unwrap_or(c.scores.entropy);
+    cases.sort_by(|a, b| {
+        doubt(b)
+            .total_cmp(&doubt(a))
+            .then_with(|| a.case.cmp(&b.case))
+    });
+    let mut table = String::from("case,foreground_ml,entropy,disagreement\n");
+    for case in &cases {
+        let name = if case.case.contains([',', '"', '\n']) {
+            format!("\"{}\"", case.case.replace('"', "\"\""))
+        } else {
+            case.case.clone()
+        };
+        let disagreement = case
+            .scores
+            .disagreement
+            .map_or(String::new(), |d| format!("{d:.6}"));
+        table += &format!(
+            "{name},{:.3},{:.6},{disagreement}\n",
+            case.foreground_ml, case.scores.entropy
+        );
+    }
+    write_atomically(&output.join(TABLE), table.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_doubtful_case_comes_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path();
+        write_csv(output).unwrap();
+        assert!(!output.join(TABLE).exists());
+        let scores = |entropy, disagreement| UncertaintyScores {
+            entropy,
+            disagreement,
+        };
+        write_scores(Path::new("b/T2"), output, 1200.0, scores(0.1, Some(0.02))).unwrap();
+        write_scores(Path::new("a,1"), output, 0.0, scores(0.0, Some(0.4))).unwrap();
+        write_scores(Path::new("b/T2"), output, 1300.0, scores(0.2, Some(0.03))).unwrap();
+        write_csv(output).unwrap();
+        let table = std::fs::read_to_string(output.join(TABLE)).unwrap();
+        let lines: Vec<&str> = table.lines().collect();
+        assert_eq!(lines[1], "\"a,1\",0.000,0.000000,0.400000");
+        assert_eq!(lines[2..], ["b/T2,1300.000,0.200000,0.030000"]);
+    }
+}

@@ -1,0 +1,269 @@
+//! Predicting cohorts: killed and resumed, in little memory, by several networks, from one file.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking"
+)]
+
+mod common;
+
+use common::{command, liseg, path, preprocessed, scan, stderr, stdout_json, write_config};
+use liseg::mri::nifti::{read_header, read_image, read_labels, write_image};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// A folder with a trained CPS run in `run`, shared by the tests of this file.
+fn trained() -> &'static Path {
+    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let data = preprocessed(folder.path());
+        let config = write_config(folder.path(), &data, "cps");
+        let run = folder.path().join("run");
+        let arguments = ["train", path(&config), "--out", path(&run)];
+        let output = liseg(&[&arguments[..], &["--set", "training.epochs=3"]].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        folder
+    });
+    folder.path()
+}
+
+/// A folder of `count` images.
+fn cohort(folder: &Path, count: u64) -> PathBuf {
+    let images = folder.join("images");
+    std::fs::create_dir_all(&images).unwrap();
+    for index in 0..count {
+        let (image, _) = scan(index);
+        write_image(
+            images.join(format!("case_{index:02}_0000.nii.gz")),
+            &image,
+            None,
+        )
+        .unwrap();
+    }
+    images
+}
+
+fn masks(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let mut found: Vec<PathBuf> = entries.map(|e| e.unwrap().path()).collect();
+    found.retain(|p| !p.file_name().unwrap().to_str().unwrap().starts_with('.'));
+    found.sort();
+    found
+}
+
+#[test]
+fn a_killed_cohort_is_completed_by_resuming() {
+    let run = trained().join("run");
+    let folder = tempfile::tempdir().unwrap();
+    let images = cohort(folder.path(), 12);
+    let (whole, killed) = (folder.path().join("whole"), folder.path().join("killed"));
+    let fixed = [
+        "predict",
+        "--run",
+        path(&run),
+        "--input",
+        path(&images),
+        "--tta",
+        "mirror",
+    ];
+    let arguments = |output| [&fixed[..], &["--output", output, "--json"]].concat();
+    let output = liseg(&arguments(path(&whole)));
+    assert!(output.status.success(), "{}", stderr(&output));
+
+    let mut process = command(&arguments(path(&killed))).spawn().unwrap();
+    let start = Instant::now();
+    while masks(&killed).len() < 3 {
+        assert!(
+            start.elapsed() < Duration::from_secs(60),
+            "no mask after a minute"
+        );
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    process.kill().unwrap(); // SIGKILL
+    process.wait().unwrap();
+    let left = masks(&killed);
+    assert!(left.len() < 12, "it was done before it was killed");
+    for mask in &left {
+        assert_eq!(read_labels(mask).unwrap().volume.shape(), [16, 48, 48]);
+    }
+
+    let output = liseg(&[&arguments(path(&killed))[..], &["--resume"]].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let result = stdout_json(&output);
+    assert_eq!(result["skipped"].as_array().unwrap().len(), left.len());
+    let names = |folder: &Path| {
+        masks(folder)
+            .iter()
+            .map(|p| p.file_name().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(&killed), names(&whole));
+    for (a, b) in masks(&killed).iter().zip(masks(&whole)) {
+        assert_eq!(
+            read_labels(a).unwrap().volume,
+            read_labels(b).unwrap().volume
+        );
+    }
+}
+
+#[test]
+fn memory_is_foretold_and_kept() {
+    let run = trained().join("run");
+    let folder = tempfile::tempdir().unwrap();
+    let images = cohort(folder.path(), 3);
+    let predict = |output: &str, extra: &[&str]| {
+        let fixed = [
+            "predict",
+            "--run",
+            path(&run),
+            "--input",
+            path(&images),
+            "--output",
+            output,
+        ];
+        liseg(&[&fixed[..], &["--json"], extra].concat())
+    };
+    let at = |name: &str| folder.path().join(name);
+    let free = predict(path(&at("free")), &[]);
+    assert!(
+        stderr(&free).contains("memory: at most about"),
+        "{}",
+        stderr(&free)
+    );
+    let free = stdout_json(&free);
+    assert_eq!(free["memory"]["together"], true);
+    let foretold = free["memory"]["predicted_peak"].as_u64().unwrap();
+    // Just too little to do all at once; the masks are the same.
+    let limit = format!("{}", foretold - 1);
+    let tight = stdout_json(&predict(path(&at("tight")), &["--max-memory", &limit]));
+    assert_eq!(tight["memory"]["together"], false);
+    assert!(tight["memory"]["predicted_peak"].as_u64().unwrap() < foretold);
+    for (a, b) in masks(&at("free")).iter().zip(masks(&at("tight"))) {
+        assert_eq!(
+            read_labels(a).unwrap().volume,
+            read_labels(b).unwrap().volume
+        );
+    }
+    let refused = predict(path(&at("none")), &["--max-memory", "20MB"]);
+    assert_eq!(refused.status.code(), Some(2));
+    let text = stderr(&refused);
+    assert!(
+        text.contains("--max-memory") && text.contains("at least"),
+        "{text}"
+    );
+    assert!(masks(&at("none")).is_empty());
+}
+
+#[test]
+fn a_bundle_predicts_anywhere_and_refuses_to_be_changed() {
+    let run = trained().join("run");
+    let folder = tempfile::tempdir().unwrap();
+    let images = cohort(folder.path(), 1);
+    let bundle = folder.path().join("model.liseg");
+    let output = liseg(&["bundle", path(&run), "-o", path(&bundle), "--json"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(stdout_json(&output)["members"], 1);
+    let predict = |model: &Path, output: &Path| {
+        let fixed = ["predict", "--model", path(model), "--input", path(&images)];
+        liseg(&[&fixed[..], &["--output", path(output), "--json"]].concat())
+    };
+    let (by_run, by_bundle) = (folder.path().join("a"), folder.path().join("b"));
+    assert!(predict(&run, &by_run).status.success());
+    let output = predict(&bundle, &by_bundle);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let mask = |folder: &Path| read_labels(folder.join("case_00.nii.gz")).unwrap().volume;
+    assert_eq!(mask(&by_run), mask(&by_bundle));
+
+    let bytes = std::fs::read(&bundle).unwrap();
+    let digit = bytes.windows(8).position(|w| w == b"\"spacing").unwrap();
+    let colour = bytes[digit..].iter().position(u8::is_ascii_digit).unwrap() + digit;
+    for (place, what) in [(bytes.len() - 7, "weights"), (colour, "plan")] {
+        let mut changed = bytes.clone();
+        changed[place] ^= 1;
+        std::fs::write(&bundle, changed).unwrap();
+        let output = predict(&bundle, &folder.path().join(what));
+        assert_eq!(output.status.code(), Some(1), "{what}: {}", stderr(&output));
+        assert!(
+            stderr(&output).contains("changed or damaged"),
+            "{what}: {}",
+            stderr(&output)
+        );
+    }
+    std::fs::write(&bundle, &bytes[..bytes.len() - 100]).unwrap();
+    assert!(stderr(&predict(&bundle, &folder.path().join("cut"))).contains("model.liseg"));
+}
+
+#[test]
+fn uncertainty_ensembles_and_crops() {
+    let run = trained().join("run");
+    let last = run.join("checkpoints/last.safetensors");
+    let folder = tempfile::tempdir().unwrap();
+    let images = cohort(folder.path(), 2);
+    let out = folder.path().join("out");
+    let output = liseg(&[
+        "predict",
+        "--model",
+        path(&run),
+        "--model",
+        path(&last),
+        "--input",
+        path(&images),
+        "--output",
+        path(&out),
+        "--uncertainty",
+        "--probabilities",
+        "--tta",
+        "x",
+        "--json",
+    ]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let map = |name: &str| {
+        read_image(out.join(format!("case_01_{name}.nii.gz")))
+            .unwrap()
+            .volume
+    };
+    let (p, entropy, differ) = (map("probability_1"), map("entropy"), map("disagreement"));
+    for ((p, e), d) in p.data().iter().zip(entropy.data()).zip(differ.data()) {
+        let expected = [*p, 1.0 - p]
+            .iter()
+            .map(|&p| if p > 0.0 { -p * p.log2() } else { 0.0 })
+            .sum::<f32>();
+        assert!((e - expected).abs() < 1e-3, "entropy {e} of {p}");
+        assert!((0.0..=1.0).contains(d));
+    }
+    assert!(
+        differ.data().iter().any(|&d| d > 0.0),
+        "the networks of CPS never differ"
+    );
+    let mask = read_labels(out.join("case_01.nii.gz")).unwrap().volume;
+    for (p, label) in p.data().iter().zip(mask.data()) {
+        assert!((*p > 0.5) == (*label == 1) || (p - 0.5).abs() < 1e-5);
+    }
+    let table = std::fs::read_to_string(out.join("uncertainty.csv")).unwrap();
+    assert_eq!(table.lines().count(), 3, "{table}");
+
+    // A crop to the liver leaves what is far from it out, and the rest nearly as it was.
+    let cropped = folder.path().join("cropped");
+    let output = liseg(&[
+        "predict",
+        "--model",
+        path(&run),
+        "--input",
+        path(&images),
+        "--output",
+        path(&cropped),
+        "--coarse-to-fine",
+        "--margin",
+        "5",
+        "--json",
+    ]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let image = read_header(images.join("case_00_0000.nii.gz")).unwrap();
+    let header = read_header(cropped.join("case_00.nii.gz")).unwrap();
+    assert_eq!(header.geometry(), image.geometry());
+}
