@@ -155,10 +155,8 @@ impl<T: Clone> Volume<T> {
             affine,
         } = self.turn_to(target);
         let mut view = self.data.view().permuted_axes(permutation);
-        for axis in 0..3 {
-            if flips[axis] {
-                view.invert_axis(ndarray::Axis(axis));
-            }
+        for axis in (0..3).filter(|&axis| flips[axis]) {
+            view.invert_axis(Axis(axis));
         }
         Self {
             data: view.as_standard_layout().into_owned(),

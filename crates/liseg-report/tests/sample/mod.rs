@@ -110,6 +110,16 @@ fn write_evaluation(
     }
     let metrics_file = folder.join(name).join("metrics.json");
     report.write_json(&metrics_file).unwrap();
+    // As `liseg predict --uncertainty` leaves it beside the masks: doubt grows with the error.
+    let mut scores = String::from("case,foreground_ml,entropy,disagreement\n");
+    for case in &report.cases {
+        let dice = case.metrics["1"].dice.unwrap_or(0.0);
+        let stem = Path::new(&case.prediction_file).file_name().unwrap().to_string_lossy();
+        let stem = stem.trim_end_matches(".nii.gz");
+        let doubt = 0.02 + 0.6 * (1.0 - dice);
+        scores += &format!("{stem},1000.0,{:.4},{doubt:.4}\n", doubt / 3.0);
+    }
+    std::fs::write(folder.join(name).join("uncertainty.csv"), scores).unwrap();
     EvaluationSpec {
         name: name.to_owned(),
         metrics_file,
