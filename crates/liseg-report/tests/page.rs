@@ -94,10 +94,18 @@ fn a_study_makes_a_whole_page() {
 
     // Two measures of the one pair of evaluations, and boxes for each phase and vendor.
     let tests = section(&html, "tests");
-    assert_eq!(tests.matches("cross-pseudo − supervised").count(), 2, "{tests}");
+    assert_eq!(
+        tests.matches("cross-pseudo − supervised").count(),
+        2,
+        "{tests}"
+    );
     assert!(tests.contains("95 % interval") && comparison.contains("95 % interval"));
     let groups = section(&html, "groups");
-    assert_eq!(groups.matches("class=\"whisker\"").count(), 2 * 2 * (4 + 3), "{groups}");
+    assert_eq!(
+        groups.matches("class=\"whisker\"").count(),
+        2 * 2 * (4 + 3),
+        "{groups}"
+    );
     // Every case with a prediction is a dot; doubt follows the error exactly.
     let doubt = section(&html, "doubt");
     assert_eq!(doubt.matches("class=\"dot\"").count(), 4 + 5, "{doubt}");

@@ -136,9 +136,9 @@ fn tile_positions_and_padding() {
         let image: Vec<usize> = from_value(row["image_size"].clone()).unwrap();
         let tile: Vec<usize> = from_value(row["tile_size"].clone()).unwrap();
         let steps: Vec<Vec<usize>> = from_value(row["steps"].clone()).unwrap();
-        for a in 0..image.len() {
-            let found = tile_starts(image[a], tile[a], row["step_size"].as_f64().unwrap());
-            assert_eq!(found, steps[a], "{row}");
+        let step = row["step_size"].as_f64().unwrap();
+        for ((&image, &tile), expected) in image.iter().zip(&tile).zip(&steps) {
+            assert_eq!(tile_starts(image, tile, step), *expected, "{row}");
         }
     }
     for case in of(&cases, "pad_to_shape") {

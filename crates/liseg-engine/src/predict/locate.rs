@@ -39,8 +39,7 @@ pub(super) fn on_plan_grid(
 ) -> Option<Region> {
     let (crop, shape) = (restore.region(), restore.plan_shape());
     let (cropped, spacing) = (restore.cropped_shape(), restore.plan_spacing().zyx());
-    let mut found = Region::full(shape);
-    for a in 0..3 {
+    let along = |a: usize| {
         let scale = shape[a] as f64 / cropped[a] as f64;
         let margin = margin_mm / spacing[a];
         let place = |voxel: usize| voxel.saturating_sub(crop.start[a]) as f64 * scale;
@@ -50,9 +49,12 @@ pub(super) fn on_plan_grid(
         let missing = tile[a].saturating_sub(end.saturating_sub(start));
         let start = start.saturating_sub(missing / 2);
         let end = (start + tile[a]).max(end).min(shape[a]);
-        found.start[a] = end.saturating_sub(tile[a]).min(start);
-        found.end[a] = end;
-    }
+        (end.saturating_sub(tile[a]).min(start), end)
+    };
+    let found = Region {
+        start: std::array::from_fn(|a| along(a).0),
+        end: std::array::from_fn(|a| along(a).1),
+    };
     (found != Region::full(shape)).then_some(found)
 }
 

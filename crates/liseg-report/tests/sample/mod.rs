@@ -114,7 +114,10 @@ fn write_evaluation(
     let mut scores = String::from("case,foreground_ml,entropy,disagreement\n");
     for case in &report.cases {
         let dice = case.metrics["1"].dice.unwrap_or(0.0);
-        let stem = Path::new(&case.prediction_file).file_name().unwrap().to_string_lossy();
+        let stem = Path::new(&case.prediction_file)
+            .file_name()
+            .unwrap()
+            .to_string_lossy();
         let stem = stem.trim_end_matches(".nii.gz");
         let doubt = 0.02 + 0.6 * (1.0 - dice);
         scores += &format!("{stem},1000.0,{:.4},{doubt:.4}\n", doubt / 3.0);
