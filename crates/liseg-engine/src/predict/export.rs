@@ -247,18 +247,19 @@ impl Exporter {
 
 /// The largest logit of a foreground class over the background's.
 fn largest_margin(layout: Layout, logits: ArrayView4<'_, f32>) -> f32 {
-    let largest =
-        |values: ArrayView3<'_, f32>| values.iter().fold(f32::NEG_INFINITY, |l, &v| l.max(v));
-    let channel = |c: usize| logits.index_axis_move(Axis(0), c);
-    if layout.margin {
-        return largest(channel(0));
-    }
-    let background = channel(0);
-    (1..layout.classes).fold(f32::NEG_INFINITY, |most, class| {
-        let class = channel(class);
-        let pairs = class.iter().zip(&background);
-        pairs.fold(most, |most, (c, b)| most.max(c - b))
-    })
+    let slices = logits.axis_iter(Axis(1)).into_par_iter();
+    let of_slice = |slice: ArrayView3<'_, f32>| {
+        let background = slice.index_axis(Axis(0), 0);
+        if layout.margin {
+            return background.fold(f32::NEG_INFINITY, |most, &v| most.max(v));
+        }
+        (1..layout.classes).fold(f32::NEG_INFINITY, |most, class| {
+            let pairs = slice.index_axis_move(Axis(0), class);
+            let pairs = pairs.iter().zip(&background);
+            pairs.fold(most, |most, (c, b)| most.max(c - b))
+        })
+    };
+    slices.map(of_slice).reduce(|| f32::NEG_INFINITY, f32::max)
 }
 
 /// The part of a map at `place`, slice by slice.
@@ -324,10 +325,17 @@ impl Work<'_> {
                 let target: &mut [f32] = if self.copy_columns { new } else { &mut old };
                 target.fill(0.0);
                 for (row, weight) in rows.iter().filter(|(_, weight)| *weight > 0.0) {
-                    target
-                        .iter_mut()
-                        .zip(row)
-                        .for_each(|(t, &v)| *t += weight * v);
+                    // Neighbours along x lie side by side; slices are added without looking up strides.
+                    match row.to_slice() {
+                        Some(row) => target
+                            .iter_mut()
+                            .zip(row)
+                            .for_each(|(t, &v)| *t += weight * v),
+                        None => target
+                            .iter_mut()
+                            .zip(row)
+                            .for_each(|(t, &v)| *t += weight * v),
+                    }
                 }
                 if !self.copy_columns {
                     for (value, tap) in new.iter_mut().zip(self.columns) {
