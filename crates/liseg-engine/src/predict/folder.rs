@@ -351,7 +351,7 @@ fn load(file: &ImageFile, plans: &[Plan]) -> Result<Loaded> {
         header,
         warnings,
     } = nifti::read_image(&file.image)?;
-    let prepared = Prepared::new(volume, plans)?;
+    let prepared = Prepared::new(volume, file.phase.as_deref(), plans)?;
     Ok(Loaded {
         header,
         warnings,

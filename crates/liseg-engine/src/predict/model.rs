@@ -164,7 +164,8 @@ impl Model {
         self.networks.len()
     }
 
-    /// Segments an image of any grid and orientation.
+    /// Segments an image of any grid and orientation; `phase` chooses its normalization where the plan
+    /// has one for it.
     ///
     /// `on_tile` hears (tiles done, tiles in all) and stops the work by returning false, which
     /// gives `None`.
@@ -174,14 +175,15 @@ impl Model {
     pub fn predict(
         &self,
         image: &Volume<f32>,
+        phase: Option<&str>,
         outputs: Outputs,
         on_tile: &mut dyn FnMut(usize, usize) -> bool,
     ) -> Result<Option<Prediction>> {
-        let prepared = Prepared::new(image.clone(), &self.plans())?;
+        let prepared = Prepared::new(image.clone(), phase, &self.plans())?;
         let Some(segmented) = self.segment(prepared, outputs, on_tile)? else {
             return Ok(None);
         };
-        Ok(Some(segmented.finish(&self.facts(), &[], None)?))
+        Ok(Some(segmented.finish(&self.facts(), &[], phase)?))
     }
 
     /// The plans that an image has to be prepared by: this model's, and that of the one that finds the liver.
