@@ -104,7 +104,7 @@ pub(crate) fn choose_on_cases(model: &Model, cases: &[Arc<StoredCase>]) -> Resul
     let mut masks = Vec::new();
     for case in cases {
         let Some(label) = case.label() else { continue };
-        let Some(mask) = model.labels_on_plan_grid(case.image())? else {
+        let Some(mask) = model.labels_on_plan_grid(case.image().view())? else {
             continue;
         };
         let label = label.mapv(|l| l.max(0) as u8);

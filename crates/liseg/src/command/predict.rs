@@ -243,6 +243,14 @@ pub(crate) fn predict_with_progress(
         match event {
             PredictEvent::Planned(plan) => {
                 progress::note(shared, Some(&bar), &plan_line(plan));
+                let free = liseg::nn::runtime::available_memory_bytes();
+                if let Some(free) = free.filter(|free| plan.peak > plan.resident + free) {
+                    let line = format!(
+                        "warning: only {} are free; --max-memory makes do with less",
+                        gibibytes(free)
+                    );
+                    progress::note(shared, Some(&bar), &line);
+                }
             }
             PredictEvent::Started { image, index } => {
                 bar.reset();
