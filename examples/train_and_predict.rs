@@ -40,7 +40,7 @@ fn main() -> Result<()> {
     )?;
 
     let mut config = RunConfig::new(at("data"));
-    config.network.widths = Some([4, 8, 8, 16, 16, 16]);
+    config.network.widths = Some(vec![4, 8, 8, 16, 16, 16]);
     config.strategy = StrategyConfig::Cps(CpsConfig::default());
     config.training.epochs = 2;
     config.training.iterations_per_epoch = 4;

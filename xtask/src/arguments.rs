@@ -14,6 +14,9 @@ Usage: cargo xtask <CHORE>
   test --quick     without documentation and examples
   demo [-- ARGS]   liseg demo ARGS, in release mode
   bench [-- ARGS]  the benchmarks; ARGS go to criterion
+  gpu-check        LiSeg on a GPU against the CPU, and its speed and memory there; says so where there
+                   is no GPU. `--require` makes that a failure; `--python PATH` names a Python with a
+                   PyTorch for CUDA, to time the same network beside it
   dist             a stripped liseg with licence and README in target/dist
 
 Each chore but --check runs setup first; once set up, that takes no time.
@@ -23,10 +26,22 @@ Each chore but --check runs setup first; once set up, that takes no time.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Chore {
     Help,
-    Setup { check: bool },
-    Test { quick: bool },
-    Demo { arguments: Vec<String> },
-    Bench { arguments: Vec<String> },
+    Setup {
+        check: bool,
+    },
+    Test {
+        quick: bool,
+    },
+    Demo {
+        arguments: Vec<String>,
+    },
+    Bench {
+        arguments: Vec<String>,
+    },
+    GpuCheck {
+        require: bool,
+        python: Option<String>,
+    },
     Dist,
 }
 
@@ -56,6 +71,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Chore
         ("bench", ["--", ..]) => Ok(Chore::Bench {
             arguments: rest[1..].to_vec(),
         }),
+        ("gpu-check", words) => gpu_check(words),
         ("setup" | "test" | "dist", _) => Err(usage(&format!(
             "`{chore}` does not take `{}`",
             rest.join(" ")
@@ -63,6 +79,22 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Chore
         ("demo" | "bench", _) => Err(usage(&format!("`{chore}` takes its arguments after `--`"))),
         _ => Err(usage(&format!("no chore `{chore}`"))),
     }
+}
+
+fn gpu_check(words: &[&str]) -> Result<Chore> {
+    let (mut require, mut python) = (false, None);
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match (*word, words.as_slice()) {
+            ("--require", _) => require = true,
+            ("--python", [path, ..]) => {
+                python = Some((*path).to_owned());
+                words.next();
+            }
+            _ => return Err(usage(&format!("`gpu-check` does not take `{word}`"))),
+        }
+    }
+    Ok(Chore::GpuCheck { require, python })
 }
 
 fn usage(what: &str) -> Failure {
@@ -82,6 +114,15 @@ mod tests {
         assert_eq!(parsed("setup --check"), Ok(Chore::Setup { check: true }));
         assert_eq!(parsed("test"), Ok(Chore::Test { quick: false }));
         assert_eq!(parsed("test --help"), Ok(Chore::Help));
+        let python = Some("/bin/python".to_owned());
+        let wanted = Chore::GpuCheck {
+            require: true,
+            python,
+        };
+        assert_eq!(
+            parsed("gpu-check --python /bin/python --require"),
+            Ok(wanted)
+        );
         assert_eq!(
             parsed("demo -- --out here"),
             Ok(Chore::Demo {
@@ -96,6 +137,7 @@ mod tests {
             ("", "no chore named"),
             ("tests", "`tests`"),
             ("setup --chek", "`--chek`"),
+            ("gpu-check --python", "`--python`"),
             ("demo --out here", "after `--`"),
         ] {
             let message = parsed(line).unwrap_err().to_string();

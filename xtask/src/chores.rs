@@ -84,6 +84,48 @@ pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result {
     Steps::new(workspace).run(&step)
 }
 
+/// The list in `examples/gpu_check`, and with a Python that has PyTorch the same network beside it.
+pub(crate) fn gpu_check(workspace: &Workspace, require: bool, python: Option<&str>) -> Result {
+    setup::run(workspace)?;
+    let build = "build --release --package examples --example gpu_check --example network_speed";
+    let mut check = Step::new(
+        "check",
+        "run --release --package examples --example gpu_check",
+    );
+    if require {
+        check = check.with_arguments(&["--".to_owned(), "--require".to_owned()]);
+    }
+    let mut steps = Steps::new(workspace);
+    steps.run(&Step::new("build", build))?;
+    steps.run(&check)?;
+    let Some(python) = python else {
+        println!("\nPyTorch was not timed beside it: no --python was given");
+        return Ok(());
+    };
+    if !Path::new("/proc/driver/nvidia/version").exists() {
+        println!("\nPyTorch was not timed beside it: no NVIDIA driver is loaded here");
+        return Ok(());
+    }
+    let program = target_folder(workspace)?.join("release/examples/network_speed");
+    let script = workspace.root().join("benches/peers/networks.py");
+    for size in ["S", "B", "L"] {
+        let status = Command::new(python)
+            .arg(&script)
+            .arg("--program")
+            .arg(&program)
+            .args(["--device", "cuda", "--patch", "128,128,128", "--size", size])
+            .status()
+            .map_err(|error| Failure::io("cannot run", Path::new(python), &error))?;
+        if !status.success() {
+            return Err(Failure::new(format!(
+                "{} failed ({status})",
+                script.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Puts a stripped `liseg` with its licence and README into `target/dist`.
 pub(crate) fn dist(workspace: &Workspace) -> Result {
     setup::run(workspace)?;

@@ -1,4 +1,4 @@
-//! Set-up and chores of the LiSeg workspace: `cargo xtask setup|test|demo|bench|dist`.
+//! Set-up and chores of the LiSeg workspace: `cargo xtask setup|test|demo|bench|gpu-check|dist`.
 //!
 //! `setup` finds or installs libtorch and is the first step of every other chore; the chores are
 //! plain cargo commands, printed as they run, so that each can be repeated by hand.
@@ -54,6 +54,9 @@ fn run(chore: Chore) -> Result {
         Chore::Test { quick } => chores::test(&workspace, quick),
         Chore::Demo { arguments } => chores::demo(&workspace, &arguments),
         Chore::Bench { arguments } => chores::bench(&workspace, &arguments),
+        Chore::GpuCheck { require, python } => {
+            chores::gpu_check(&workspace, require, python.as_deref())
+        }
         Chore::Dist => chores::dist(&workspace),
     }
 }

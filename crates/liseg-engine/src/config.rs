@@ -3,7 +3,7 @@
 use crate::{Error, Result};
 use liseg_augment::AugmentConfig;
 use liseg_data::Balance;
-use liseg_nn::{DeviceChoice, OptimiserConfig, Precision};
+use liseg_nn::{DeviceChoice, OptimiserConfig, Precision, Schedule};
 use liseg_ssl::StrategyConfig;
 use liseg_stunet::Size;
 use liseg_volume::Seed;
@@ -22,7 +22,7 @@ pub struct RunConfig {
     /// Where to compute: `auto`, `cpu`, `cuda` or `cuda:N`.
     #[serde(default)]
     pub device: DeviceChoice,
-    /// Number format of activations: `auto`, `f32` or `bf16`.
+    /// Number format of activations: `auto`, `f32`, `bf16`, or `fp16` on GPUs without bf16.
     #[serde(default)]
     pub precision: Precision,
     /// Phases whose unlabelled cases are learnt from, as in ["GED4"]; all of them when empty.
@@ -55,21 +55,84 @@ fn default_seed() -> Seed {
     Seed(1)
 }
 
+/// Which architecture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ArchitectureName {
+    /// STU-Net, for which pretrained weights are published.
+    #[default]
+    StuNet,
+    /// nnU-Net's plain U-Net.
+    Unet,
+}
+
 /// Which network.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NetworkConfig {
-    /// STU-Net's size: `S`, `B`, `L` or `H`.
+    /// `stunet`, or `unet` for nnU-Net's plain U-Net.
+    pub architecture: ArchitectureName,
+    /// STU-Net's size: `S`, `B`, `L` or `H`; the U-Net has none.
     pub size: Size,
-    /// Channels of the six stages in place of the size's own, to try something small quickly.
-    pub widths: Option<[i64; 6]>,
+    /// Channels of the stages, finest first, in place of the network's own: six for STU-Net, one more
+    /// than there are strides for the U-Net.
+    pub widths: Option<Vec<i64>>,
+    /// Blocks of each of STU-Net's six stages, or convolutions of every stage of the U-Net (one
+    /// number), in place of the network's own.
+    pub depths: Option<Vec<usize>>,
+    /// Strides between the stages along (z, y, x) in place of the plan's: five for STU-Net.
+    pub strides: Option<Vec<[usize; 3]>>,
+    /// Whether training sees logits at all decoder scales (nnU-Net, STU-Net) or at the finest alone.
+    pub deep_supervision: bool,
+    /// Whether STU-Net's coarser logits are enlarged to the patch's grid before the loss, in place of
+    /// bringing the labels to theirs.
+    pub upscale_logits: bool,
+    /// Whether training computes the maps inside a stage again in the backward pass instead of keeping
+    /// them: less memory for about a third more time.
+    pub checkpointing: bool,
     /// Weights to start from: a checkpoint of a run, a published STU-Net checkpoint (`.model`, `.pth`),
-    /// or a safetensors file with STU-Net's parameter names. Heads of another number of classes are
-    /// drawn afresh.
+    /// a safetensors file with the network's parameter names, or `blake3:` and the beginning of a hash
+    /// that `liseg weights keep` gave. Heads of another number of classes are drawn afresh; the first
+    /// convolutions are repeated along the channels of the image.
     pub weights: Option<PathBuf>,
     /// Whether to draw the segmentation heads afresh even where `weights` has fitting ones. By
     /// default only strategies with several networks do: theirs must start different.
     pub fresh_heads: Option<bool>,
+    /// Whether to take from `weights` what fits and leave the rest as drawn; by default everything but
+    /// the heads must fit.
+    pub partial: bool,
+    /// Beginnings of the names of parameters that are not trained, as in ["conv_blocks_context."] for
+    /// STU-Net's encoder.
+    pub freeze: Vec<String>,
+}
+
+/// A learning rate of their own for some parameters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LayerRate {
+    /// Beginning of their names; of several that fit a name the longest counts.
+    pub prefix: String,
+    /// Factor of the learning rate, 0 or more.
+    pub factor: f64,
+}
+
+impl Default for NetworkConfig {
+    fn default() -> Self {
+        Self {
+            architecture: ArchitectureName::default(),
+            size: Size::default(),
+            widths: None,
+            depths: None,
+            strides: None,
+            deep_supervision: true,
+            upscale_logits: false,
+            checkpointing: false,
+            weights: None,
+            fresh_heads: None,
+            partial: false,
+            freeze: Vec::new(),
+        }
+    }
 }
 
 /// How long and how fast to learn.
@@ -80,14 +143,21 @@ pub struct TrainingConfig {
     pub epochs: u64,
     /// Steps of an epoch; nnU-Net: 250.
     pub iterations_per_epoch: u64,
-    /// First learning rate; it falls to zero over the run as (1 − i / n)^0.9, step by step.
+    /// First learning rate; `schedule` says how it falls.
     pub learning_rate: f64,
+    /// How the learning rate falls, step by step: `{ name = "polynomial", exponent = 0.9 }` to zero as
+    /// in nnU-Net, `{ name = "cosine", last = 0.0 }` or `{ name = "constant" }`.
+    pub schedule: Schedule,
+    /// Parameters that learn faster or slower than the rest, as in
+    /// [{ prefix = "conv_blocks_context.", factor = 0.1 }].
+    pub layer_rates: Vec<LayerRate>,
     /// Steps over which the learning rate rises linearly at the start.
     pub warm_up: u64,
     /// Largest global norm of the gradients of one network; nnU-Net: 12.
     pub gradient_clip: f64,
-    /// Samples that go through the network at once; their gradients add up over the batch. 0 picks
-    /// 1 on a CPU (less memory, faster) and the whole batch on a GPU.
+    /// Samples that go through the network at once; their gradients add up over the batch, so that a
+    /// batch of any size fits where one sample does. 0 picks 1 on a CPU with bf16 (less memory, faster)
+    /// and the whole batch otherwise.
     pub micro_batch: usize,
     /// Share of labelled patches that are made to show foreground; nnU-Net: 0.33.
     pub foreground_share: f64,
@@ -103,6 +173,8 @@ impl Default for TrainingConfig {
             epochs: 100,
             iterations_per_epoch: 250,
             learning_rate: 3e-4,
+            schedule: Schedule::default(),
+            layer_rates: Vec::new(),
             warm_up: 0,
             gradient_clip: 12.0,
             micro_batch: 0,
@@ -238,6 +310,7 @@ impl RunConfig {
                 format!("{} is no rate", t.learning_rate),
             );
         }
+        t.schedule.check()?;
         if t.gradient_clip.is_nan() || t.gradient_clip <= 0.0 {
             return refuse(
                 "training.gradient_clip",

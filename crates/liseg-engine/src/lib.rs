@@ -42,7 +42,8 @@ mod tensorboard;
 mod trainer;
 mod validation;
 
-pub use config::{LoaderSettings, NetworkConfig, RunConfig, TrainingConfig, ValidationConfig};
+pub use config::{ArchitectureName, LayerRate, LoaderSettings, NetworkConfig, RunConfig};
+pub use config::{TrainingConfig, ValidationConfig};
 pub use error::{Error, Result};
 pub use run::{CaseRoles, EpochRecord, RunFolder};
 pub use tensorboard::EventWriter;

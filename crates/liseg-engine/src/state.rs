@@ -1,6 +1,7 @@
 //! How far a run has come, beside the tensors in its checkpoint.
 
 use crate::{Error, Result};
+use liseg_nn::GradientScaler;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,6 +25,9 @@ pub(crate) struct ProgressState {
     pub(crate) seconds: f64,
     /// Of these, waiting for patches.
     pub(crate) waited: f64,
+    /// The factor on the loss, in half-precision training.
+    #[serde(default)]
+    pub(crate) scaler: Option<GradientScaler>,
 }
 
 impl ProgressState {
@@ -49,6 +53,7 @@ impl ProgressState {
         *self = Self {
             iteration: self.iteration,
             best: self.best,
+            scaler: self.scaler.take(),
             ..Self::default()
         };
     }

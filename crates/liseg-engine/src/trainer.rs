@@ -1,6 +1,7 @@
 //! The training loop.
 
-use crate::network::{check_memory, describe, fresh_network, load_pretrained, network_shape};
+use crate::network::{check_memory, describe, fresh_network, load_pretrained};
+use crate::network::{network_shape, set_training};
 use crate::predict::{Model, choose_on_cases, describe_model, save_predictors};
 use crate::run::{CaseRoles, EpochRecord, RunFolder};
 use crate::state::ProgressState;
@@ -12,9 +13,10 @@ use liseg_data::{
     Case, CaseStore, Fold, Loader, LoaderConfig, Plan, StoredCase, Subset, folds, read_splits,
 };
 use liseg_nn::tch::{Device, Kind};
-use liseg_nn::{SegmentationNet, TensorMap, checkpoint, schedule};
+use liseg_nn::{GradientScaler, Precision, ScaledStep, SegmentationNet, TensorMap, Transfer};
+use liseg_nn::{checkpoint, schedule};
 use liseg_ssl::{Progress, StepContext, Strategy};
-use liseg_stunet::StuNetConfig;
+use liseg_stunet::Architecture;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -101,7 +103,7 @@ struct Trainer<'a> {
     pipeline: Arc<Pipeline>,
     patch: [usize; 3],
     device: Device,
-    shape: StuNetConfig,
+    shape: Architecture,
     strategy: Box<dyn Strategy>,
     progress: ProgressState,
     events: Option<EventWriter>,
@@ -110,11 +112,12 @@ struct Trainer<'a> {
 impl<'a> Trainer<'a> {
     fn new(config: &'a RunConfig, options: &TrainOptions) -> Result<Self> {
         let device = config.device.resolve()?;
+        config.precision.check(device)?;
         let store = Arc::new(CaseStore::open(&config.data)?);
         let plan = plan_for(config, store.plan())?;
         let roles = assign_cases(config, &store)?;
         let pipeline = Arc::new(config.augment.build()?);
-        let shape = network_shape(config, &plan);
+        let shape = network_shape(config, &plan)?;
         let strategy = build_strategy(config, &shape, device)?;
         check_roles(strategy.as_ref(), &roles)?;
         let parameters = strategy.learners()[0].network().parameters().count();
@@ -152,7 +155,10 @@ impl<'a> Trainer<'a> {
             device,
             shape,
             strategy,
-            progress: ProgressState::default(),
+            progress: ProgressState {
+                scaler: (config.precision == Precision::Fp16).then(GradientScaler::default),
+                ..ProgressState::default()
+            },
             events: None,
         };
         trainer.restore()?;
@@ -276,22 +282,41 @@ impl<'a> Trainer<'a> {
             iterations: self.config.iterations(),
         };
         let micro = micro_batch(self.config, self.device, self.strategy.as_ref());
-        let mut context = StepContext::new(progress, micro).with_seed(self.config.seed);
+        let scale = self
+            .progress
+            .scaler
+            .as_ref()
+            .map_or(1.0, GradientScaler::scale);
+        let mut context = StepContext::new(progress, micro)
+            .with_seed(self.config.seed)
+            .with_loss_scale(scale);
         self.strategy.step(&tensors, &mut context)?;
-        let lr = learning_rate(self.config, self.progress.iteration);
-        let norms = self
-            .strategy
-            .optimise(lr, self.config.training.gradient_clip)?;
-        for (norm, learner) in norms.iter().zip(self.strategy.learners()) {
-            if !norm.is_finite() {
-                return Err(Error::NotFinite {
-                    iteration: self.progress.iteration,
-                    network: learner.name().to_owned(),
-                    cases: batches::cases(batch),
-                });
+        if let Some(scaler) = &self.progress.scaler {
+            for learner in self.strategy.learners() {
+                scaler.unscale(learner.network().parameters())?;
             }
         }
-        self.strategy.after_step(&context)?;
+        let lr = learning_rate(self.config, self.progress.iteration);
+        let mut norms = self
+            .strategy
+            .optimise(lr, self.config.training.gradient_clip)?;
+        let broken = norms.iter().position(|norm| !norm.is_finite());
+        let outcome = match &mut self.progress.scaler {
+            Some(scaler) => scaler.update(broken.is_none()),
+            None if broken.is_some() => ScaledStep::Broken,
+            None => ScaledStep::Taken,
+        };
+        if let (ScaledStep::Broken, Some(i)) = (outcome, broken) {
+            return Err(Error::NotFinite {
+                iteration: self.progress.iteration,
+                network: self.strategy.learners()[i].name().to_owned(),
+                cases: batches::cases(batch),
+            });
+        }
+        norms.retain(|norm| norm.is_finite());
+        if outcome == ScaledStep::Taken {
+            self.strategy.after_step(&context)?;
+        }
         let terms = context.log()?;
         for (name, value) in &terms {
             *self.progress.sums.entry((*name).to_owned()).or_insert(0.0) += value;
@@ -514,7 +539,7 @@ fn check_roles(strategy: &dyn Strategy, roles: &CaseRoles) -> Result<()> {
 
 fn build_strategy(
     config: &RunConfig,
-    shape: &StuNetConfig,
+    shape: &Architecture,
     device: Device,
 ) -> Result<Box<dyn Strategy>> {
     let mut failure = None;
@@ -523,13 +548,22 @@ fn build_strategy(
         if let Some(path) = &config.network.weights {
             let several = config.strategy.learners() > 1;
             let fresh_heads = config.network.fresh_heads.unwrap_or(several);
-            if let Err(error) = load_pretrained(&mut network, path, fresh_heads) {
+            let how = Transfer {
+                fresh_heads,
+                partial: config.network.partial,
+            };
+            if let Err(error) = load_pretrained(network.as_mut(), path, how) {
                 let message = error.to_string();
                 failure = Some(error);
                 return Err(liseg_nn::Error::Weights(message));
             }
         }
-        Ok(Box::new(network))
+        if let Err(error) = set_training(config, network.as_mut()) {
+            let message = error.to_string();
+            failure = Some(error);
+            return Err(liseg_nn::Error::Weights(message));
+        }
+        Ok(network)
     };
     let built = config.strategy.build(config.optimiser, &mut make);
     match (built, failure) {
@@ -560,10 +594,11 @@ fn refuse_other_run(config: &RunConfig, folder: &RunFolder) -> Result<()> {
     })
 }
 
-/// lr₀ (1 − i / n)^0.9 with a linear warm-up.
+/// The learning rate of a step: the schedule's, with a linear warm-up.
 fn learning_rate(config: &RunConfig, iteration: u64) -> f64 {
     let t = &config.training;
-    schedule::polynomial(t.learning_rate, iteration, config.iterations(), 0.9)
+    t.learning_rate
+        * t.schedule.factor(iteration, config.iterations())
         * schedule::linear_warm_up(iteration, t.warm_up)
 }
 

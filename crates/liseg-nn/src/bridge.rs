@@ -22,9 +22,25 @@ pub fn images_to_tensor(images: &[ArrayView4<'_, f32>], device: Device) -> Resul
         }
     }
     size.insert(0, images.len() as i64);
-    Ok(Tensor::f_from_slice(&values)?
-        .f_view(size.as_slice())?
-        .f_to_device(device)?)
+    to_device(
+        &Tensor::f_from_slice(&values)?.f_view(size.as_slice())?,
+        device,
+    )
+}
+
+/// Copies a tensor of the CPU to `device`. To a CUDA device it goes through page-locked memory and
+/// without waiting: the copy runs beside what the device is doing, and later work on the device waits
+/// for it by itself.
+///
+/// # Errors
+/// When libtorch fails.
+pub fn to_device(host: &Tensor, device: Device) -> Result<Tensor> {
+    if !device.is_cuda() {
+        return Ok(host.f_to_device(device)?);
+    }
+    // libtorch keeps the page-locked block from reuse until the copy is over.
+    let locked = host.f_pin_memory(device)?;
+    Ok(locked.f_to_device_(device, host.f_kind()?, true, false)?)
 }
 
 /// Stacks small-integer maps `[z, y, x]` of one shape into `[n, z, y, x]` of `kind` on `device`.
@@ -46,9 +62,10 @@ pub fn labels_to_tensor(
     }
     size.insert(0, labels.len() as i64);
     // Narrow on the way to the device, wide there.
-    let bytes = Tensor::f_from_slice(&values)?
-        .f_view(size.as_slice())?
-        .f_to_device(device)?;
+    let bytes = to_device(
+        &Tensor::f_from_slice(&values)?.f_view(size.as_slice())?,
+        device,
+    )?;
     Ok(bytes.f_to_kind(kind)?)
 }
 

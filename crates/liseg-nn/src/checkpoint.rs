@@ -1,9 +1,10 @@
 //! Named tensors in safetensors files, written atomically.
 
 use crate::{Error, Result};
-use safetensors::tensor::{Dtype, SafeTensors, View};
+use safetensors::tensor::{Dtype, Metadata, View};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::io::Read;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
@@ -101,7 +102,11 @@ pub fn write(path: &Path, tensors: &TensorMap, facts: &BTreeMap<String, String>)
     Ok(())
 }
 
-/// Reads all tensors (onto the CPU) and the text facts of a file.
+/// Longest header that is read, in bytes: the limit of the safetensors format itself.
+const LONGEST_HEADER: u64 = 100_000_000;
+
+/// Reads all tensors (onto the CPU) and the text facts of a file. Memory is that of the tensors and one
+/// more, and no length is believed before the file was seen to have it.
 ///
 /// # Errors
 /// [`Error::Io`] when it cannot be read; [`Error::Checkpoint`] when it is damaged.
@@ -110,39 +115,110 @@ pub fn read(path: &Path) -> Result<(TensorMap, BTreeMap<String, String>)> {
         path: path.to_owned(),
         reason,
     };
-    let bytes = std::fs::read(path).map_err(|source| Error::Io {
-        path: path.to_owned(),
-        source,
-    })?;
-    let broken = |e: safetensors::SafeTensorError| {
+    let incomplete = |what: &str| {
         damaged(format!(
-            "not a complete safetensors file ({e}); delete it, or take another checkpoint"
+            "not a complete safetensors file ({what}); delete it, or take another checkpoint"
         ))
     };
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(broken)?;
+    let io = |source| Error::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let mut file = std::fs::File::open(path).map_err(io)?;
+    let length = file.metadata().map_err(io)?.len();
+    let mut start = [0; 8];
+    file.read_exact(&mut start)
+        .map_err(|_| incomplete("it has no header"))?;
+    let header_length = u64::from_le_bytes(start);
+    let data_length = length
+        .checked_sub(8)
+        .and_then(|n| n.checked_sub(header_length));
+    let Some(data_length) = data_length.filter(|_| header_length <= LONGEST_HEADER) else {
+        return Err(incomplete("its header is longer than the file"));
+    };
+    let mut header = Vec::new();
+    let read = (&mut file)
+        .take(header_length)
+        .read_to_end(&mut header)
+        .map_err(io)?;
+    if read as u64 != header_length {
+        return Err(incomplete("its header breaks off"));
+    }
+    let header: Metadata =
+        serde_json::from_slice(&header).map_err(|e| incomplete(&e.to_string()))?;
     let facts = header
         .metadata()
         .clone()
         .unwrap_or_default()
         .into_iter()
         .collect();
-    let file = SafeTensors::deserialize(&bytes).map_err(broken)?;
+    // In the order of the file, in which they follow one another without gaps.
     let mut tensors = TensorMap::new();
-    for (name, view) in file.tensors() {
+    let mut at = 0;
+    for name in header.offset_keys() {
+        let Some(info) = header.info(&name) else {
+            continue;
+        };
         let kind = FORMATS
             .iter()
-            .find(|(_, d)| *d == view.dtype())
+            .find(|(_, d)| *d == info.dtype)
             .map(|(k, _)| *k);
         let kind = kind.ok_or_else(|| {
             damaged(format!(
                 "`{name}` is stored as {:?}, unknown here",
-                view.dtype()
+                info.dtype
             ))
         })?;
-        let size: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
-        tensors.insert(name, Tensor::f_from_data_size(view.data(), &size, kind)?);
+        let (begin, end) = info.data_offsets;
+        let bytes = end.checked_sub(begin).map(|n| n as u64);
+        let Some(bytes) = bytes.filter(|&n| begin as u64 == at && n <= data_length - at) else {
+            return Err(incomplete(&format!("`{name}` lies beyond its end")));
+        };
+        let elements = info
+            .shape
+            .iter()
+            .try_fold(1u64, |n, &s| n.checked_mul(s as u64));
+        let expected = elements.and_then(|n| n.checked_mul(kind.elt_size_in_bytes() as u64));
+        if expected != Some(bytes) {
+            return Err(incomplete(&format!(
+                "`{name}` has {bytes} bytes for {:?}",
+                info.shape
+            )));
+        }
+        at += bytes;
+        let mut numbers = Vec::new();
+        let read = (&mut file)
+            .take(bytes)
+            .read_to_end(&mut numbers)
+            .map_err(io)?;
+        if read as u64 != bytes {
+            return Err(incomplete("it breaks off"));
+        }
+        let size: Vec<i64> = info.shape.iter().map(|&n| n as i64).collect();
+        tensors.insert(name, Tensor::f_from_data_size(&numbers, &size, kind)?);
+    }
+    if at != data_length {
+        return Err(incomplete("bytes are left over"));
     }
     Ok((tensors, facts))
+}
+
+/// BLAKE3 over names, shapes, number formats and numbers of all tensors, in name order.
+///
+/// # Errors
+/// When libtorch fails.
+pub fn content_hash(tensors: &TensorMap) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    for (name, tensor) in tensors {
+        let kind = tensor.f_kind()?;
+        let about = format!("{name}\0{kind:?}\0{:?}\0", tensor.size());
+        hasher.update(about.as_bytes());
+        let host = tensor.f_to_device(Device::Cpu)?.f_contiguous()?;
+        let mut bytes = vec![0u8; host.numel() * kind.elt_size_in_bytes()];
+        host.f_copy_data_u8(&mut bytes, host.numel())?;
+        hasher.update(&bytes);
+    }
+    Ok(hasher.finalize().to_hex().to_string())
 }
 
 #[cfg(test)]

@@ -30,6 +30,17 @@ pub struct Conv3d {
 }
 
 impl Conv3d {
+    /// The same layer on the same weights.
+    #[must_use]
+    pub fn shallow_clone(&self) -> Self {
+        Self {
+            weight: self.weight.shallow_clone(),
+            bias: self.bias.shallow_clone(),
+            stride: self.stride,
+            padding: self.padding,
+        }
+    }
+
     /// A convolution `inputs` → `outputs` channels with a cubic odd `kernel` and half padding,
     /// named `{path}.weight` and `{path}.bias`.
     ///
@@ -41,21 +52,45 @@ impl Conv3d {
     pub fn new(
         parameters: &mut Parameters,
         path: &str,
-        (inputs, outputs): (i64, i64),
+        change: (i64, i64),
         kernel: i64,
         stride: [usize; 3],
         rng: &mut dyn Rng,
     ) -> Result<Self> {
-        let shape = [outputs, inputs, kernel, kernel, kernel];
-        let weight = parameters.add(&format!("{path}.weight"), he_normal(&shape, rng)?)?;
-        let zeros = Tensor::f_zeros([outputs], (Kind::Float, Device::Cpu))?;
-        let bias = parameters.add(&format!("{path}.bias"), zeros)?;
+        Self::with_kernel(parameters, path, change, [kernel; 3], stride, rng)
+    }
+
+    /// [`Conv3d::new`] with an odd `kernel` of its own along each of (z, y, x).
+    ///
+    /// # Errors
+    /// When the name is taken or libtorch fails.
+    pub fn with_kernel(
+        parameters: &mut Parameters,
+        path: &str,
+        (inputs, outputs): (i64, i64),
+        kernel: [i64; 3],
+        stride: [usize; 3],
+        rng: &mut dyn Rng,
+    ) -> Result<Self> {
+        let [kz, ky, kx] = kernel;
+        let (weight, bias) = weight_and_bias(
+            parameters,
+            path,
+            [outputs, inputs, kz, ky, kx],
+            outputs,
+            rng,
+        )?;
         Ok(Self {
             weight,
             bias,
             stride: stride.map(|s| s as i64),
-            padding: [kernel / 2; 3],
+            padding: kernel.map(|k| k / 2),
         })
+    }
+
+    /// Weights and bias.
+    pub fn tensors(&self) -> [&Tensor; 2] {
+        [&self.weight, &self.bias]
     }
 
     /// `[n, inputs, z, y, x]` → `[n, outputs, z / stride, y / stride, x / stride]`, in the
@@ -76,6 +111,96 @@ impl Conv3d {
             1,
         )?)
     }
+}
+
+/// 3-D transposed convolution with bias whose kernel is its stride: every voxel becomes a block, and
+/// blocks do not overlap.
+#[derive(Debug)]
+pub struct TransposedConv3d {
+    weight: Tensor,
+    bias: Tensor,
+    stride: [i64; 3],
+}
+
+impl TransposedConv3d {
+    /// Enlarges the grid `stride` times along (z, y, x), `inputs` → `outputs` channels; named
+    /// `{path}.weight` (`[inputs, outputs, …]`) and `{path}.bias`.
+    ///
+    /// Weights are drawn as those of [`Conv3d::new`], where PyTorch takes `outputs` for the number of
+    /// inputs; biases are zero, as in nnU-Net.
+    ///
+    /// # Errors
+    /// When the name is taken or libtorch fails.
+    pub fn new(
+        parameters: &mut Parameters,
+        path: &str,
+        (inputs, outputs): (i64, i64),
+        stride: [usize; 3],
+        rng: &mut dyn Rng,
+    ) -> Result<Self> {
+        let stride = stride.map(|s| s as i64);
+        let [kz, ky, kx] = stride;
+        let (weight, bias) = weight_and_bias(
+            parameters,
+            path,
+            [inputs, outputs, kz, ky, kx],
+            outputs,
+            rng,
+        )?;
+        Ok(Self {
+            weight,
+            bias,
+            stride,
+        })
+    }
+
+    /// The same layer on the same weights.
+    #[must_use]
+    pub fn shallow_clone(&self) -> Self {
+        Self {
+            weight: self.weight.shallow_clone(),
+            bias: self.bias.shallow_clone(),
+            stride: self.stride,
+        }
+    }
+
+    /// Weights and bias.
+    pub fn tensors(&self) -> [&Tensor; 2] {
+        [&self.weight, &self.bias]
+    }
+
+    /// `[n, inputs, z, y, x]` → `[n, outputs, z · stride, y · stride, x · stride]`, in the number
+    /// format of `x`.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let kind = x.f_kind()?;
+        let weight = self.weight.f_to_kind(kind)?;
+        let bias = self.bias.f_to_kind(kind)?;
+        Ok(x.f_conv_transpose3d(
+            &weight,
+            Some(&bias),
+            self.stride,
+            [0i64; 3],
+            [0i64; 3],
+            1,
+            [1i64; 3],
+        )?)
+    }
+}
+
+fn weight_and_bias(
+    parameters: &mut Parameters,
+    path: &str,
+    shape: [i64; 5],
+    outputs: i64,
+    rng: &mut dyn Rng,
+) -> Result<(Tensor, Tensor)> {
+    let weight = parameters.add(&format!("{path}.weight"), he_normal(&shape, rng)?)?;
+    let zeros = Tensor::f_zeros([outputs], (Kind::Float, Device::Cpu))?;
+    let bias = parameters.add(&format!("{path}.bias"), zeros)?;
+    Ok((weight, bias))
 }
 
 /// Draws He-normal weights of a convolution, see [`Conv3d::new`].
@@ -102,6 +227,15 @@ pub struct InstanceNorm {
 }
 
 impl InstanceNorm {
+    /// The same layer on the same weights.
+    #[must_use]
+    pub fn shallow_clone(&self) -> Self {
+        Self {
+            weight: self.weight.shallow_clone(),
+            bias: self.bias.shallow_clone(),
+        }
+    }
+
     /// Normalises `channels` channels, named `{path}.weight` (ones) and `{path}.bias` (zeros).
     ///
     /// # Errors
@@ -118,6 +252,11 @@ impl InstanceNorm {
                 Tensor::f_zeros([channels], on_cpu)?,
             )?,
         })
+    }
+
+    /// Scale and shift.
+    pub fn tensors(&self) -> [&Tensor; 2] {
+        [&self.weight, &self.bias]
     }
 
     /// `[n, c, z, y, x]` → the same shape. Statistics are taken in f32 whatever the format of `x`.
@@ -174,6 +313,14 @@ impl InstanceNorm {
 /// When libtorch fails.
 pub fn leaky_relu(mut x: Tensor) -> Result<Tensor> {
     Ok(x.f_leaky_relu_()?)
+}
+
+/// Enlarges a map to `shape` voxels (z, y, x) by linear interpolation between voxel centres.
+///
+/// # Errors
+/// When libtorch fails.
+pub fn upsample_linear(x: &Tensor, shape: [i64; 3]) -> Result<Tensor> {
+    Ok(x.f_upsample_trilinear3d(shape, false, None, None, None)?)
 }
 
 /// Repeats every voxel `factor` times along (z, y, x): nearest-neighbour upsampling.
@@ -259,6 +406,22 @@ mod tests {
             let b = upsample_nearest(&leaky_relu(norm.forward(&b).unwrap()).unwrap(), [1, 2, 2]);
             assert_eq!(b.unwrap().stride()[1], 1, "the layout was lost on the way");
         }
+    }
+
+    #[test]
+    fn a_transposed_convolution_turns_voxels_into_blocks() {
+        let mut p = Parameters::new(Device::Cpu);
+        let mut rng = ChaCha8Rng::seed_from_u64(2);
+        let up = TransposedConv3d::new(&mut p, "up", (2, 3), [1, 2, 2], &mut rng).unwrap();
+        let x = input([1, 2, 2, 2, 3]);
+        let y = up.forward(&x).unwrap();
+        assert_eq!(y.size(), [1, 3, 2, 4, 6]);
+        // Voxel (1, 3, 4) of channel 2 lies in the block of voxel (1, 1, 2), at (0, 1, 0) of it.
+        let w = p.get("up.weight").unwrap();
+        let by_hand: f64 = (0..2)
+            .map(|c| x.double_value(&[0, c, 1, 1, 2]) * w.double_value(&[c, 2, 0, 1, 0]))
+            .sum();
+        assert!((y.double_value(&[0, 2, 1, 3, 4]) - by_hand).abs() < 1e-6);
     }
 
     #[test]

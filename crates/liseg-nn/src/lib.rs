@@ -6,7 +6,9 @@
 //! - [`loss`]: Dice + cross-entropy and deep supervision, as nnU-Net defines them.
 //! - [`Optimiser`]: SGD, Adam and AdamW whose state round-trips through [`TensorMap`].
 //! - [`checkpoint`]: safetensors files, written atomically.
-//! - [`Weights`]: pretrained weights from safetensors or PyTorch checkpoints, executing nothing.
+//! - [`Weights`], [`transfer`]: pretrained weights from safetensors or PyTorch checkpoints, executing
+//!   nothing, and how they fill a network of other classes and channels.
+//! - [`checkpointed`]: stages that are computed again in the backward pass instead of being kept.
 //! - [`DeviceChoice`], [`Precision`], [`runtime`]: where and how to compute.
 //!
 //! Library code uses tch's fallible `f_` operations throughout; a libtorch failure is an
@@ -38,7 +40,9 @@
 )]
 
 pub mod bridge;
+mod cache;
 pub mod checkpoint;
+mod checkpointing;
 mod device;
 mod error;
 mod gradient;
@@ -48,11 +52,17 @@ mod net;
 mod optimiser;
 mod parameters;
 mod precision;
+mod pytorch;
 pub mod runtime;
+mod scaler;
 pub mod schedule;
+mod shim;
+mod transfer;
 mod weights;
 
+pub use cache::{Kept, WeightCache};
 pub use checkpoint::TensorMap;
+pub use checkpointing::{checkpointed, records_gradients};
 pub use device::DeviceChoice;
 pub use error::{Error, Result};
 pub use gradient::{GradientNorm, clip_gradients};
@@ -60,5 +70,8 @@ pub use net::SegmentationNet;
 pub use optimiser::{Optimiser, OptimiserConfig};
 pub use parameters::{LoadReport, Parameters};
 pub use precision::Precision;
+pub use scaler::{GradientScaler, ScaledStep};
+pub use schedule::Schedule;
 pub use tch;
+pub use transfer::{Transfer, TransferReport, transfer};
 pub use weights::{Format, Weights};

@@ -38,4 +38,17 @@ pub trait SegmentationNet: Send {
     /// Name prefixes of the segmentation heads, which transfer learning leaves out and
     /// co-training re-initialises.
     fn head_prefixes(&self) -> Vec<String>;
+
+    /// Names of the convolution weights that see the image, `[outputs, channels, …]`: those that
+    /// transfer learning repeats when the images have more channels than the weights.
+    fn stem_weights(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Whether published checkpoints hold this name beside the network's own, for weights that they
+    /// list twice. Such names are passed over in loading.
+    fn is_second_name(&self, name: &str) -> bool {
+        let _ = name;
+        false
+    }
 }

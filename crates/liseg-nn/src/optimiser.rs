@@ -1,5 +1,6 @@
 //! Optimisers whose state can be saved and restored exactly.
 
+use crate::shim::{self, AdamStep};
 use crate::{Error, Parameters, Result, TensorMap};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
@@ -181,7 +182,13 @@ impl Optimiser {
         self.steps as u64
     }
 
-    /// Moves every parameter that has a gradient by one step at learning rate `lr`.
+    /// Moves every parameter that has a gradient by one step at learning rate `lr` times the
+    /// parameter's own factor ([`Parameters::set_rates`]).
+    ///
+    /// SGD: d = g + decay·w; v = momentum·v + d, beginning with v = d; w −= lr·(d + momentum·v) with
+    /// Nesterov, else w −= lr·v. Adam: m = β₁m + (1−β₁)g; s = β₂s + (1−β₂)g²;
+    /// w −= lr·m̂ / (√ŝ + ε) with m̂ = m/(1−β₁ᵗ), ŝ = s/(1−β₂ᵗ); its penalty is added to g. AdamW first
+    /// takes lr·decay·w off w. These are libtorch's fused kernels.
     ///
     /// # Errors
     /// [`Error::Weights`] when these are not the parameters it was made for; when libtorch fails.
@@ -195,57 +202,78 @@ impl Optimiser {
         }
         let _guard = tch::no_grad_guard();
         self.steps += 1;
-        for ((_, weight), moments) in parameters.iter().zip(&mut self.moments) {
-            let gradient = weight.f_grad()?;
+        // One kernel for all parameters of one learning rate, in place of a handful for each.
+        let mut groups: Vec<(f64, Group)> = Vec::new();
+        for (entry, moments) in parameters.entries().zip(&self.moments) {
+            let gradient = entry.tensor.f_grad()?;
             if !gradient.defined() {
                 continue;
             }
-            let mut weight = weight.shallow_clone();
-            match (self.config, moments.as_mut_slice()) {
-                (
-                    OptimiserConfig::Sgd {
-                        momentum,
-                        nesterov,
-                        weight_decay,
-                    },
-                    [velocity],
-                ) => {
-                    let how = Sgd {
-                        momentum,
-                        nesterov,
-                        weight_decay,
-                        lr,
-                    };
-                    how.update(&mut weight, &gradient, velocity)?;
-                }
-                (
-                    OptimiserConfig::Adam {
-                        betas,
-                        epsilon,
-                        weight_decay,
-                    },
-                    [mean, square],
-                ) => {
-                    let how = Adam::new(betas, epsilon, self.steps, lr);
-                    let gradient = with_decay(&gradient, &weight, weight_decay)?;
-                    how.update(&mut weight, &gradient, mean, square)?;
-                }
-                (
-                    OptimiserConfig::AdamW {
-                        betas,
-                        epsilon,
-                        weight_decay,
-                    },
-                    [mean, square],
-                ) => {
-                    let how = Adam::new(betas, epsilon, self.steps, lr);
-                    let _ = weight.f_mul_scalar_(1.0 - lr * weight_decay)?;
-                    how.update(&mut weight, &gradient, mean, square)?;
-                }
-                _ => {}
-            }
+            let at = groups
+                .iter()
+                .position(|(rate, _)| rate.to_bits() == entry.rate.to_bits());
+            let at = at.unwrap_or_else(|| {
+                groups.push((entry.rate, Group::default()));
+                groups.len() - 1
+            });
+            groups[at].1.add(&entry.tensor, gradient, moments)?;
+        }
+        for (rate, group) in &groups {
+            self.step_group(group, lr * rate)?;
         }
         Ok(())
+    }
+
+    fn step_group(&self, group: &Group, lr: f64) -> Result<()> {
+        let Group {
+            weights,
+            gradients,
+            first,
+            second,
+        } = group;
+        let (betas, epsilon, weight_decay, decoupled) = match self.config {
+            OptimiserConfig::Sgd {
+                momentum,
+                nesterov,
+                weight_decay,
+            } => {
+                // Without momentum libtorch takes no velocities.
+                let (velocities, nesterov) = match momentum {
+                    0.0 => (&[][..], false),
+                    _ => (first.as_slice(), nesterov),
+                };
+                let lists = [weights.as_slice(), gradients.as_slice(), velocities];
+                return shim::fused_sgd(lists, lr, momentum, weight_decay, nesterov);
+            }
+            OptimiserConfig::Adam {
+                betas,
+                epsilon,
+                weight_decay,
+            } => (betas, epsilon, weight_decay, false),
+            OptimiserConfig::AdamW {
+                betas,
+                epsilon,
+                weight_decay,
+            } => (betas, epsilon, weight_decay, true),
+        };
+        let Some(device) = weights.first().map(Tensor::device) else {
+            return Ok(());
+        };
+        let steps = Tensor::f_from_slice(&[self.steps as f32])?
+            .f_squeeze()?
+            .f_to_device(device)?;
+        let how = AdamStep {
+            lr,
+            betas,
+            epsilon,
+            weight_decay,
+            decoupled,
+        };
+        shim::fused_adam(
+            [weights, gradients, first, second].map(Vec::as_slice),
+            &steps,
+            how,
+        )
     }
 
     /// Copies the state into `map`, on the CPU, under names that begin with `prefix`.
@@ -302,74 +330,24 @@ impl Optimiser {
     }
 }
 
-fn with_decay(gradient: &Tensor, weight: &Tensor, weight_decay: f64) -> Result<Tensor> {
-    if weight_decay == 0.0 {
-        return Ok(gradient.shallow_clone());
-    }
-    Ok(weight.f_mul_scalar(weight_decay)?.f_add_(gradient)?)
+/// The parameters that move at one learning rate, with what belongs to them.
+#[derive(Debug, Default)]
+struct Group {
+    weights: Vec<Tensor>,
+    gradients: Vec<Tensor>,
+    first: Vec<Tensor>,
+    second: Vec<Tensor>,
 }
 
-struct Sgd {
-    momentum: f64,
-    nesterov: bool,
-    weight_decay: f64,
-    lr: f64,
-}
-
-impl Sgd {
-    /// d = g + wd·w; v = momentum·v + d; w −= lr·(d + momentum·v) with Nesterov, else w −= lr·v.
-    /// A zero v makes PyTorch's special first step, v = d.
-    fn update(&self, weight: &mut Tensor, gradient: &Tensor, velocity: &mut Tensor) -> Result<()> {
-        let direction = with_decay(gradient, weight, self.weight_decay)?;
-        let _ = velocity.f_mul_scalar_(self.momentum)?.f_add_(&direction)?;
-        let _ = if self.nesterov {
-            let ahead = velocity.f_mul_scalar(self.momentum)?.f_add_(&direction)?;
-            weight.f_sub_(&ahead.f_mul_scalar(self.lr)?)?
-        } else {
-            weight.f_sub_(&velocity.f_mul_scalar(self.lr)?)?
-        };
-        Ok(())
-    }
-}
-
-struct Adam {
-    betas: [f64; 2],
-    epsilon: f64,
-    /// lr / (1 − β₁ᵗ).
-    step_size: f64,
-    /// √(1 − β₂ᵗ).
-    correction: f64,
-}
-
-impl Adam {
-    fn new(betas: [f64; 2], epsilon: f64, steps: i64, lr: f64) -> Self {
-        let unbiased = |beta: f64| 1.0 - beta.powf(steps as f64);
-        Self {
-            betas,
-            epsilon,
-            step_size: lr / unbiased(betas[0]),
-            correction: unbiased(betas[1]).sqrt(),
-        }
-    }
-
-    /// m = β₁m + (1−β₁)g; s = β₂s + (1−β₂)g²; w −= step_size · m / (√s / correction + ε).
-    fn update(
-        &self,
-        weight: &mut Tensor,
-        gradient: &Tensor,
-        mean: &mut Tensor,
-        square: &mut Tensor,
-    ) -> Result<()> {
-        let [b1, b2] = self.betas;
-        let _ = mean.f_lerp_(gradient, 1.0 - b1)?;
-        let scaled = gradient.f_mul_scalar((1.0 - b2).sqrt())?;
-        let _ = square.f_mul_scalar_(b2)?.f_addcmul_(&scaled, &scaled)?;
-        let mut denominator = square.f_sqrt()?;
-        let _ = denominator
-            .f_mul_scalar_(1.0 / self.correction)?
-            .f_add_scalar_(self.epsilon)?
-            .f_mul_scalar_(-1.0 / self.step_size)?;
-        let _ = weight.f_addcdiv_(mean, &denominator)?;
+impl Group {
+    fn add(&mut self, weight: &Tensor, gradient: Tensor, moments: &[Tensor]) -> Result<()> {
+        self.weights.push(weight.shallow_clone());
+        // The kernels walk through memory: weights and moments are contiguous, so gradients must be.
+        self.gradients.push(gradient.f_contiguous()?);
+        self.first
+            .extend(moments.first().map(Tensor::shallow_clone));
+        self.second
+            .extend(moments.get(1).map(Tensor::shallow_clone));
         Ok(())
     }
 }
@@ -480,6 +458,58 @@ mod tests {
                     .contains("adam.w.moment1")
             );
         }
+    }
+
+    #[test]
+    fn sgd_follows_its_formula_with_and_without_momentum() {
+        for (momentum, nesterov) in [(0.9, true), (0.9, false), (0.0, true), (0.0, false)] {
+            let config = OptimiserConfig::Sgd {
+                momentum,
+                nesterov,
+                weight_decay: 0.1,
+            };
+            let (p, _) = quadratic(config, 0.02, 9);
+            for (found, start) in values(&p).iter().zip([1.0f64, -2.0]) {
+                let (mut w, mut v) = (start, 0.0);
+                for _ in 0..9 {
+                    let d = w * w * w + 0.1 * w;
+                    v = momentum * v + d;
+                    let ahead = nesterov && momentum > 0.0;
+                    w -= 0.02 * if ahead { d + momentum * v } else { v };
+                }
+                assert!(
+                    (f64::from(*found) - w).abs() < 1e-5,
+                    "{config:?}: {found} vs {w}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn parameters_move_at_their_own_rates() {
+        let mut p = Parameters::new(Device::Cpu);
+        for name in ["encoder.w", "encoder.1.w", "head.w"] {
+            let _ = p.add(name, Tensor::from_slice(&[1.0f32])).unwrap();
+        }
+        let rates = [("encoder.".to_owned(), 0.5), ("encoder.1.".to_owned(), 0.0)];
+        p.set_rates(&rates).unwrap();
+        let config = OptimiserConfig::Sgd {
+            momentum: 0.9,
+            nesterov: true,
+            weight_decay: 0.0,
+        };
+        let mut o = Optimiser::new(config, &p).unwrap();
+        let sum = p
+            .iter()
+            .map(|(_, w)| w.sum(Kind::Float))
+            .collect::<Vec<_>>();
+        Tensor::stack(&sum, 0).sum(Kind::Float).backward();
+        o.step(&p, 0.1).unwrap();
+        // d = 1, v = 1, so every weight moves by its rate times 0.1 · 1.9.
+        let at = |name| p.get(name).unwrap().double_value(&[0]);
+        assert!((at("head.w") - 0.81).abs() < 1e-6);
+        assert!((at("encoder.w") - 0.905).abs() < 1e-6);
+        assert_eq!(at("encoder.1.w"), 1.0);
     }
 
     #[test]

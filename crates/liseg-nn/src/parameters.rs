@@ -11,8 +11,17 @@ use tch::{Device, Tensor};
 #[derive(Debug)]
 pub struct Parameters {
     device: Device,
-    entries: Vec<(String, Tensor)>,
+    entries: Vec<Parameter>,
     index: HashMap<String, usize>,
+}
+
+/// A named leaf.
+#[derive(Debug)]
+pub(crate) struct Parameter {
+    pub(crate) name: String,
+    pub(crate) tensor: Tensor,
+    /// Factor of the learning rate.
+    pub(crate) rate: f64,
 }
 
 /// What became of the tensors of a file when they were loaded into a network.
@@ -89,20 +98,104 @@ impl Parameters {
             .f_contiguous()?
             .f_set_requires_grad(true)?;
         self.index.insert(name.to_owned(), self.entries.len());
-        self.entries.push((name.to_owned(), leaf.shallow_clone()));
+        self.entries.push(Parameter {
+            name: name.to_owned(),
+            tensor: leaf.shallow_clone(),
+            rate: 1.0,
+        });
         Ok(leaf)
     }
 
     /// The parameters in the order they were added.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        self.entries
-            .iter()
-            .map(|(name, tensor)| (name.as_str(), tensor))
+        self.entries.iter().map(|p| (p.name.as_str(), &p.tensor))
+    }
+
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Parameter> {
+        self.entries.iter()
+    }
+
+    /// Gives every parameter the factor of the longest of these name prefixes that it begins with;
+    /// the others keep 1. A factor of 0 keeps parameters where they are but still computes their
+    /// gradients; [`Parameters::freeze`] spares those.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a factor that is negative or not finite, or a prefix that no name has.
+    pub fn set_rates(&mut self, rates: &[(String, f64)]) -> Result<()> {
+        let refuse = |reason| {
+            Err(Error::Setting {
+                field: "training.layer_rates",
+                reason,
+            })
+        };
+        for (prefix, factor) in rates {
+            if !(factor.is_finite() && *factor >= 0.0) {
+                return refuse(format!(
+                    "`{prefix}` has factor {factor}; expected 0 or more"
+                ));
+            }
+            if !self.entries.iter().any(|p| p.name.starts_with(prefix)) {
+                return refuse(self.no_such_prefix(prefix));
+            }
+        }
+        for entry in &mut self.entries {
+            let longest = rates
+                .iter()
+                .filter(|(prefix, _)| entry.name.starts_with(prefix))
+                .max_by_key(|(prefix, _)| prefix.len());
+            entry.rate = longest.map_or(1.0, |(_, factor)| *factor);
+        }
+        Ok(())
+    }
+
+    /// Takes the parameters whose names begin with one of these prefixes out of training: no gradient
+    /// is computed for them, no optimiser moves them. Returns how many tensors that are.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a prefix that no name has, or when nothing would be left to train.
+    pub fn freeze(&mut self, prefixes: &[String]) -> Result<usize> {
+        let refuse = |reason| {
+            Err(Error::Setting {
+                field: "network.freeze",
+                reason,
+            })
+        };
+        for prefix in prefixes {
+            if !self.entries.iter().any(|p| p.name.starts_with(prefix)) {
+                return refuse(self.no_such_prefix(prefix));
+            }
+        }
+        let is_frozen = |p: &Parameter| prefixes.iter().any(|prefix| p.name.starts_with(prefix));
+        let frozen: Vec<&Parameter> = self.entries.iter().filter(|p| is_frozen(p)).collect();
+        if frozen.len() == self.entries.len() {
+            return refuse(format!(
+                "{prefixes:?} is every parameter; nothing would be trained"
+            ));
+        }
+        for entry in &frozen {
+            // The same leaf, changed in place.
+            let _ = entry.tensor.f_set_requires_grad(false)?;
+        }
+        Ok(frozen.len())
+    }
+
+    fn no_such_prefix(&self, prefix: &str) -> String {
+        let mut known: Vec<&str> = Vec::new();
+        for entry in &self.entries {
+            let first = entry.name.split('.').next().unwrap_or_default();
+            if !known.contains(&first) {
+                known.push(first);
+            }
+        }
+        format!(
+            "no parameter's name begins with `{prefix}`; names begin with {}",
+            known.join(", ")
+        )
     }
 
     /// The parameter of that name.
     pub fn get(&self, name: &str) -> Option<&Tensor> {
-        self.index.get(name).map(|&i| &self.entries[i].1)
+        self.index.get(name).map(|&i| &self.entries[i].tensor)
     }
 
     /// Number of named tensors.
@@ -117,7 +210,7 @@ impl Parameters {
 
     /// Number of trainable numbers in all tensors together.
     pub fn count(&self) -> usize {
-        self.entries.iter().map(|(_, t)| t.numel()).sum()
+        self.entries.iter().map(|p| p.tensor.numel()).sum()
     }
 
     /// Sets all gradients to zero; their memory is kept for the next step.
@@ -125,7 +218,7 @@ impl Parameters {
     /// # Errors
     /// When libtorch fails.
     pub fn zero_grad(&self) -> Result<()> {
-        for (_, tensor) in &self.entries {
+        for Parameter { tensor, .. } in &self.entries {
             let mut grad = tensor.f_grad()?;
             if grad.defined() {
                 let _ = grad.f_detach_()?.f_zero_()?;
@@ -139,7 +232,7 @@ impl Parameters {
     /// # Errors
     /// When libtorch fails.
     pub fn save_into(&self, prefix: &str, map: &mut TensorMap) -> Result<()> {
-        for (name, tensor) in &self.entries {
+        for Parameter { name, tensor, .. } in &self.entries {
             let copy = tensor
                 .f_detach()?
                 .f_to_device(Device::Cpu)?
@@ -172,7 +265,7 @@ impl Parameters {
                 (self.index.get(name), map.get(&format!("{prefix}{name}")))
             {
                 self.entries[i]
-                    .1
+                    .tensor
                     .f_copy_(&source.f_to_device(self.device)?)?;
             }
         }
@@ -189,7 +282,7 @@ impl Parameters {
 
     fn compare(&self, prefix: &str, map: &TensorMap) -> LoadReport {
         let mut report = LoadReport::default();
-        for (name, tensor) in &self.entries {
+        for Parameter { name, tensor, .. } in &self.entries {
             match map.get(&format!("{prefix}{name}")) {
                 None => report.missing.push(name.clone()),
                 Some(source) if source.size() == tensor.size() => report.matched.push(name.clone()),
@@ -282,6 +375,25 @@ mod tests {
         let mut target = two();
         target.load("", &half).unwrap();
         assert_eq!(target.get("a.bias").unwrap().kind(), Kind::Float);
+    }
+
+    #[test]
+    fn frozen_parameters_get_no_gradient() {
+        let mut p = two();
+        assert_eq!(p.freeze(&["a.w".to_owned()]).unwrap(), 1);
+        let sum =
+            p.get("a.weight").unwrap().sum(Kind::Float) + p.get("a.bias").unwrap().sum(Kind::Float);
+        sum.backward();
+        assert!(!p.get("a.weight").unwrap().grad().defined());
+        assert!(p.get("a.bias").unwrap().grad().defined());
+        let message = p.freeze(&["b.".to_owned()]).unwrap_err().to_string();
+        assert!(message.contains("`b.`; names begin with a"), "{message}");
+        assert!(p.freeze(&["a".to_owned()]).is_err());
+        let message = p
+            .set_rates(&[("a.".to_owned(), -1.0)])
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains("-1"), "{message}");
     }
 
     #[test]

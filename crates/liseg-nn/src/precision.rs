@@ -1,5 +1,6 @@
 //! In which number format convolutions run.
 
+use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind};
 
@@ -18,20 +19,38 @@ pub enum Precision {
     F32,
     /// bfloat16 activations and convolution operands.
     Bf16,
+    /// Half-precision activations and convolution operands, on CUDA devices only. Training scales its
+    /// loss ([`GradientScaler`](crate::GradientScaler)). For GPUs without bf16.
+    Fp16,
 }
 
 impl Precision {
     /// The number format of activations on that device.
     pub fn kind(self, device: Device) -> Kind {
-        let narrow = match self {
-            Self::F32 => false,
-            Self::Bf16 => true,
+        match self {
+            Self::F32 => Kind::Float,
+            Self::Bf16 => Kind::BFloat16,
+            Self::Fp16 => Kind::Half,
             Self::Auto => match device {
-                Device::Cuda(_) => true,
-                _ => cpu_multiplies_bf16(),
+                Device::Cuda(_) => Kind::BFloat16,
+                _ if cpu_multiplies_bf16() => Kind::BFloat16,
+                _ => Kind::Float,
             },
-        };
-        if narrow { Kind::BFloat16 } else { Kind::Float }
+        }
+    }
+
+    /// Refuses half precision on devices that only emulate it.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] saying what to take in its place.
+    pub fn check(self, device: Device) -> Result<()> {
+        if self == Self::Fp16 && !device.is_cuda() {
+            return Err(Error::Setting {
+                field: "precision",
+                reason: "\"fp16\" needs a CUDA device; take \"bf16\" or \"f32\" here".into(),
+            });
+        }
+        Ok(())
     }
 }
 
@@ -44,5 +63,22 @@ pub(crate) fn cpu_multiplies_bf16() -> bool {
     #[cfg(not(target_arch = "x86_64"))]
     {
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_precision_is_for_gpus() {
+        let message = Precision::Fp16.check(Device::Cpu).unwrap_err().to_string();
+        assert!(message.contains("bf16"), "{message}");
+        assert!(Precision::Fp16.check(Device::Cuda(0)).is_ok());
+        assert_eq!(Precision::Fp16.kind(Device::Cuda(0)), Kind::Half);
+        assert_eq!(Precision::Auto.kind(Device::Cuda(0)), Kind::BFloat16);
+        for precision in [Precision::Auto, Precision::F32, Precision::Bf16] {
+            assert!(precision.check(Device::Cpu).is_ok());
+        }
     }
 }

@@ -43,13 +43,32 @@ pub fn cuda_devices() -> Result<usize, String> {
     if count > 0 && tch::Cuda::is_available() {
         return Ok(count);
     }
-    Err(if cuda_library_is_loaded() {
-        "this libtorch has CUDA, but no usable device was found (driver missing or too old, or no GPU)"
-            .into()
-    } else {
-        "the CUDA part of libtorch is not loaded (this libtorch is a CPU build, or its libtorch_cuda was not linked)"
-            .into()
-    })
+    Err(why_no_cuda(
+        cuda_library_is_loaded(),
+        std::path::Path::new("/proc/driver/nvidia/version").exists(),
+        std::env::var("CUDA_VISIBLE_DEVICES").ok().as_deref(),
+    ))
+}
+
+/// What is missing, and what to do about it.
+fn why_no_cuda(library: bool, driver: bool, visible: Option<&str>) -> String {
+    match (library, driver, visible) {
+        (false, false, _) => "this libtorch is a CPU build, and no NVIDIA driver is loaded here; to use a \
+                              GPU, install a driver and a libtorch with CUDA, then run `cargo xtask setup`"
+            .into(),
+        (false, true, _) => "an NVIDIA driver is loaded, but this libtorch is a CPU build or its \
+                             libtorch_cuda was not found; put a libtorch 2.11.0 with CUDA on LIBTORCH (to \
+                             build) or LD_LIBRARY_PATH (to run)"
+            .into(),
+        (true, false, _) => "this libtorch has CUDA, but no NVIDIA driver is loaded on this machine".into(),
+        (true, true, Some(devices)) => format!(
+            "this libtorch has CUDA and a driver is loaded, but CUDA_VISIBLE_DEVICES is `{devices}`, \
+             which leaves no usable device"
+        ),
+        (true, true, None) => "this libtorch has CUDA and a driver is loaded, but no device can be used; \
+                               the driver may be older than this CUDA needs (see nvidia-smi)"
+            .into(),
+    }
 }
 
 #[cfg(target_os = "linux")]
@@ -101,6 +120,27 @@ fn status_bytes(field: &str) -> Option<u64> {
     Some(kib * 1024)
 }
 
+/// Memory that tensors hold on a CUDA device, in bytes: now, and at most since
+/// [`reset_cuda_memory`]. Nothing for other devices.
+pub fn cuda_memory_bytes(device: tch::Device) -> Option<(u64, u64)> {
+    match device {
+        tch::Device::Cuda(index) => crate::shim::cuda_memory(index).ok(),
+        _ => None,
+    }
+}
+
+/// Returns libtorch's cached blocks to a CUDA device and forgets the peak of
+/// [`cuda_memory_bytes`]. Does nothing for other devices.
+///
+/// # Errors
+/// When there is no such device.
+pub fn reset_cuda_memory(device: tch::Device) -> crate::Result<()> {
+    match device {
+        tch::Device::Cuda(index) => crate::shim::cuda_reset(index),
+        _ => Ok(()),
+    }
+}
+
 /// Memory the system can still give out, in bytes, where it says.
 pub fn available_memory_bytes() -> Option<u64> {
     let info = std::fs::read_to_string("/proc/meminfo").ok()?;
@@ -109,4 +149,29 @@ pub fn available_memory_bytes() -> Option<u64> {
         .find(|line| line.starts_with("MemAvailable:"))?;
     let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    #[test]
+    fn every_reason_for_no_gpu_has_its_own_cure() {
+        assert!(why_no_cuda(false, false, None).contains("cargo xtask setup"));
+        assert!(why_no_cuda(false, true, None).contains("LD_LIBRARY_PATH"));
+        assert!(why_no_cuda(true, false, None).contains("no NVIDIA driver"));
+        assert!(why_no_cuda(true, true, Some("")).contains("CUDA_VISIBLE_DEVICES"));
+        assert!(why_no_cuda(true, true, None).contains("nvidia-smi"));
+    }
+
+    #[test]
+    fn memory_of_a_device_that_is_not_there_is_unknown() {
+        assert_eq!(cuda_memory_bytes(Device::Cpu), None);
+        assert!(reset_cuda_memory(Device::Cpu).is_ok());
+        if cuda_devices().is_err() {
+            assert_eq!(cuda_memory_bytes(Device::Cuda(0)), None);
+            assert!(reset_cuda_memory(Device::Cuda(0)).is_err());
+        }
+    }
 }

@@ -1,29 +1,42 @@
 //! Weights in the files people have: safetensors, and what `torch.save` wrote.
 
-use crate::{Error, Result, TensorMap, checkpoint};
-use pytorch_reader::{DType, PytorchReader};
+use crate::{Error, Result, TensorMap, checkpoint, pytorch};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
 use std::path::Path;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// Keys under which checkpoints keep the weights of their network: nnU-Net v2, nnU-Net v1 and most
-/// others, and those of some trainers. The first one that occurs is taken.
-const CONTAINERS: [&str; 5] = [
+/// others, and those of some trainers. The first one that occurs is taken, then what lies under it is
+/// looked at again.
+const CONTAINERS: [&str; 7] = [
     "network_weights.",
     "state_dict.",
     "model_state_dict.",
+    "model_state.",
     "model.",
+    "network.",
     "net.",
 ];
 
-/// What wrappers put in front of every name: `DataParallel` and `torch.compile`.
+/// How deep containers are looked for, one in another.
+const NESTED_CONTAINERS: usize = 3;
+
+/// What wrappers put in front of every name: `DataParallel`, `torch.compile` and Lightning.
 const WRAPPERS: [&str; 2] = ["module.", "_orig_mod."];
 
-/// By how much tensors may exceed their file: views share storages, but an honest state dict
-/// repeats little. More than that is an expanded view made to exhaust memory.
-const LARGEST_EXPANSION: u64 = 4;
+/// Settings beside the weights that are kept as facts: where they lie, and the fact's name. nnU-Net v2
+/// and v1 in this order.
+const SETTINGS: [(&[&str], &str); 7] = [
+    (&["trainer_name"], "trainer"),
+    (&["current_epoch"], "epoch"),
+    (&["epoch"], "epoch"),
+    (&["init_args", "plans"], "plan"),
+    (&["init_args", "configuration"], "plan_configuration"),
+    (&["init_args", "dataset_json"], "dataset"),
+    (&["inference_allowed_mirroring_axes"], "mirroring_axes"),
+];
 
 /// How a file of weights is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +66,8 @@ pub struct Weights {
     pub container: Option<String>,
     /// The weights on the CPU, in the number format of the file, names without wrappers.
     pub tensors: TensorMap,
-    /// Text facts that came with them (safetensors only).
+    /// Text facts that came with them: the header of safetensors, or what an nnU-Net checkpoint says
+    /// about its training (`trainer`, `epoch`, `plan` as JSON).
     pub facts: BTreeMap<String, String>,
     /// Names of tensors beside the weights that were left unread, such as an optimiser's moments.
     pub skipped: Vec<String>,
@@ -64,12 +78,13 @@ impl Weights {
     ///
     /// PyTorch checkpoints may be zip archives or the legacy stream, with the weights at the top or
     /// under `network_weights`, `state_dict` and the like; `module.` is taken off the names. Nothing
-    /// in the file is executed: the pickle is parsed as data, and objects that are no tensors are
-    /// passed over. Memory is bounded by the size of the file.
+    /// in the file is executed: the pickle is parsed as data. A name that weights are not made of, such
+    /// as `os.system`, is refused; harmless objects beside the weights are passed over. Memory is
+    /// bounded by the size of the file.
     ///
     /// # Errors
     /// [`Error::Io`] when the file cannot be read, [`Error::Checkpoint`] when it is damaged, holds no
-    /// tensors, or would unfold to many times its size.
+    /// tensors or objects of an unknown kind, or would unfold to many times its size.
     pub fn read(path: &Path) -> Result<Self> {
         match sniff(path)? {
             Format::Safetensors => {
@@ -84,6 +99,15 @@ impl Weights {
             }
             Format::PyTorch => read_pytorch(path),
         }
+    }
+
+    /// BLAKE3 over names, shapes, number formats and numbers: equal for equal weights, whatever file
+    /// they came in.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn content_hash(&self) -> Result<String> {
+        checkpoint::content_hash(&self.tensors)
     }
 
     /// Number of weights, all tensors together.
@@ -123,58 +147,69 @@ fn damaged(path: &Path, reason: impl fmt::Display) -> Error {
 }
 
 fn read_pytorch(path: &Path) -> Result<Weights> {
-    let reader = PytorchReader::new(path)
-        .map_err(|e| damaged(path, format!("not a complete PyTorch checkpoint ({e})")))?;
-    let stored: BTreeMap<String, pytorch_reader::Tensor> =
-        reader.into_tensors().into_iter().collect();
-    let container = CONTAINERS
-        .into_iter()
-        .find(|key| stored.keys().any(|name| name.starts_with(key)));
-    let (mine, others): (Vec<_>, Vec<_>) = stored
-        .into_iter()
-        .partition(|(name, _)| name.starts_with(container.unwrap_or_default()));
-    if mine.is_empty() {
-        return Err(damaged(path, "there are no tensors in it"));
+    let file = std::fs::File::open(path).map_err(|source| Error::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    let refuse = |reason: String| damaged(path, format!("no usable PyTorch checkpoint: {reason}"));
+    let mut file = pytorch::Checkpoint::open(file).map_err(refuse)?;
+    let mut entries = file.tensors().map_err(refuse)?;
+    let mut skipped = Vec::new();
+    let mut container = String::new();
+    let mut keys: Vec<&str> = Vec::new();
+    for _ in 0..NESTED_CONTAINERS {
+        // A dict of its own, or what all names begin with.
+        let holds = |key: &&str| {
+            let inside = |e: &pytorch::Entry| e.name[container.len()..].starts_with(key);
+            let path = [keys.as_slice(), &[key.trim_end_matches('.')]].concat();
+            entries.iter().all(inside) || entries.iter().any(inside) && file.is_dict(&path)
+        };
+        let Some(key) = CONTAINERS
+            .into_iter()
+            .find(holds)
+            .filter(|_| !entries.is_empty())
+        else {
+            break;
+        };
+        container += key;
+        keys.push(key.trim_end_matches('.'));
+        let (mine, others): (Vec<_>, Vec<_>) = entries
+            .into_iter()
+            .partition(|e| e.name.starts_with(&container));
+        entries = mine;
+        skipped.extend(others.into_iter().map(|e| e.name));
     }
-    check_expansion(path, mine.iter().map(|(_, tensor)| tensor))?;
-
+    if entries.is_empty() {
+        return Err(refuse("there are no tensors in it".to_owned()));
+    }
     let mut tensors = TensorMap::new();
-    for (name, tensor) in mine {
-        let bare = bare_name(&name[container.map_or(0, str::len)..]).to_owned();
-        let value = convert(&tensor).map_err(|e| damaged(path, format!("`{name}`: {e}")))?;
+    for entry in &entries {
+        let bare = bare_name(&entry.name[container.len()..]).to_owned();
+        let value = file.read(entry);
+        let value = value.map_err(|reason| refuse(format!("`{}`: {reason}", entry.name)))?;
         if tensors.insert(bare, value).is_some() {
-            let reason =
-                format!("`{name}` occurs with and without `module.`; expected one of the two");
-            return Err(damaged(path, reason));
+            return Err(refuse(format!(
+                "`{}` occurs with and without `module.`; expected one of the two",
+                entry.name
+            )));
+        }
+    }
+    let mut facts = BTreeMap::new();
+    for (keys, fact) in SETTINGS {
+        if let Some(value) = file.settings(keys) {
+            let text = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
+            facts.entry(fact.to_owned()).or_insert(text);
         }
     }
     Ok(Weights {
         format: Format::PyTorch,
-        container: container.map(|key| key.trim_end_matches('.').to_owned()),
+        container: Some(container.trim_end_matches('.').to_owned()).filter(|c| !c.is_empty()),
         tensors,
-        facts: BTreeMap::new(),
-        skipped: others.into_iter().map(|(name, _)| name).collect(),
+        facts,
+        skipped,
     })
-}
-
-/// Refuses tensors that claim far more bytes than the file has.
-fn check_expansion<'a>(
-    path: &Path,
-    tensors: impl Iterator<Item = &'a pytorch_reader::Tensor>,
-) -> Result<()> {
-    let file = std::fs::metadata(path).map_err(|source| Error::Io {
-        path: path.to_owned(),
-        source,
-    })?;
-    let claimed: u64 = tensors.map(|tensor| tensor.byte_len() as u64).sum();
-    if claimed <= LARGEST_EXPANSION.saturating_mul(file.len()) {
-        return Ok(());
-    }
-    let reason = format!(
-        "its tensors claim {claimed} bytes and the file has {}; it is damaged or hostile",
-        file.len()
-    );
-    Err(damaged(path, reason))
 }
 
 /// A name without what wrappers put in front.
@@ -183,25 +218,6 @@ fn bare_name(mut name: &str) -> &str {
         name = rest;
     }
     name
-}
-
-fn convert(tensor: &pytorch_reader::Tensor) -> std::result::Result<Tensor, String> {
-    let kind = match tensor.dtype() {
-        DType::F64 => Kind::Double,
-        DType::F32 => Kind::Float,
-        DType::F16 => Kind::Half,
-        DType::BF16 => Kind::BFloat16,
-        DType::I64 => Kind::Int64,
-        DType::I32 => Kind::Int,
-        DType::I16 => Kind::Int16,
-        DType::I8 => Kind::Int8,
-        DType::U8 => Kind::Uint8,
-        DType::Bool => Kind::Bool,
-        other => return Err(format!("numbers of type {other:?} are not supported")),
-    };
-    let size: Vec<i64> = tensor.shape().iter().map(|&n| n as i64).collect();
-    let bytes = tensor.read().map_err(|e| e.to_string())?;
-    Tensor::f_from_data_size(&bytes, &size, kind).map_err(|e| e.to_string())
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ pub struct StepContext {
     progress: Progress,
     micro_batch: usize,
     seed: Seed,
+    loss_scale: f64,
     terms: BTreeMap<&'static str, Tensor>,
 }
 
@@ -32,6 +33,7 @@ impl StepContext {
             progress,
             micro_batch: micro_batch.max(1),
             seed: Seed(0),
+            loss_scale: 1.0,
             terms: BTreeMap::new(),
         }
     }
@@ -40,6 +42,16 @@ impl StepContext {
     #[must_use]
     pub fn with_seed(self, seed: Seed) -> Self {
         Self { seed, ..self }
+    }
+
+    /// The same step of half-precision training, whose gradients are multiplied by `scale` and divided
+    /// by it again before they move a weight.
+    #[must_use]
+    pub fn with_loss_scale(self, scale: f64) -> Self {
+        Self {
+            loss_scale: scale,
+            ..self
+        }
     }
 
     /// A random stream of this step, for one purpose and sample. It depends on the seed and the
@@ -65,12 +77,13 @@ impl StepContext {
             .collect()
     }
 
-    /// Adds the gradients of `weight · loss` and frees its graph.
+    /// Adds the gradients of `weight · loss`, times the loss scale of half-precision training, and frees
+    /// its graph.
     ///
     /// # Errors
     /// When libtorch fails.
     pub fn backward(&mut self, loss: &Tensor, weight: f64) -> Result<()> {
-        Ok(loss.f_mul_scalar(weight)?.f_backward()?)
+        Ok(loss.f_mul_scalar(weight * self.loss_scale)?.f_backward()?)
     }
 
     /// Adds `weight · value` to the logged quantity `name`; values of several micro-batches add up.

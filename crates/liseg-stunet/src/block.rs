@@ -1,4 +1,4 @@
-//! The residual block.
+//! The residual block, and stages of them.
 
 use liseg_nn::layers::{Conv3d, InstanceNorm, leaky_relu};
 use liseg_nn::tch::Tensor;
@@ -8,7 +8,7 @@ use rand::Rng;
 /// conv 3×3×3 (with the stride) – norm – rectifier – conv 3×3×3 – norm, plus the input, through a
 /// strided 1×1×1 convolution where a stage changes width, then a rectifier.
 #[derive(Debug)]
-pub(crate) struct ResidualBlock {
+struct ResidualBlock {
     conv1: Conv3d,
     norm1: InstanceNorm,
     conv2: Conv3d,
@@ -18,7 +18,7 @@ pub(crate) struct ResidualBlock {
 
 impl ResidualBlock {
     /// The first block of a stage: changes width and grid.
-    pub(crate) fn entering(
+    fn entering(
         parameters: &mut Parameters,
         path: &str,
         (inputs, outputs): (i64, i64),
@@ -39,7 +39,7 @@ impl ResidualBlock {
     }
 
     /// A further block of a stage: keeps width and grid.
-    pub(crate) fn continuing(
+    fn continuing(
         parameters: &mut Parameters,
         path: &str,
         width: i64,
@@ -65,13 +65,88 @@ impl ResidualBlock {
         })
     }
 
-    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let y = leaky_relu(self.norm1.forward(&self.conv1.forward(x)?)?)?;
-        let y = self.norm2.forward(&self.conv2.forward(&y)?)?;
-        let y = match &self.shortcut {
-            Some(shortcut) => y.f_add(&shortcut.forward(x)?)?,
-            None => y.f_add(x)?,
+    fn shallow_clone(&self) -> Self {
+        Self {
+            conv1: self.conv1.shallow_clone(),
+            norm1: self.norm1.shallow_clone(),
+            conv2: self.conv2.shallow_clone(),
+            norm2: self.norm2.shallow_clone(),
+            shortcut: self.shortcut.as_ref().map(Conv3d::shallow_clone),
+        }
+    }
+
+    fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        [
+            self.conv1.tensors(),
+            self.norm1.tensors(),
+            self.conv2.tensors(),
+            self.norm2.tensors(),
+        ]
+        .into_iter()
+        .chain(self.shortcut.as_ref().map(Conv3d::tensors))
+        .flatten()
+    }
+
+    /// Drops every map as soon as nothing here needs it: without a graph to keep them, memory is that
+    /// of three maps beside the input.
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let y = self.conv1.forward(x)?;
+        let y = consume(y, |y| self.norm1.forward(y))?;
+        let y = consume(leaky_relu(y)?, |y| self.conv2.forward(y))?;
+        let mut y = consume(y, |y| self.norm2.forward(y))?;
+        let _ = match &self.shortcut {
+            Some(shortcut) => y.f_add_(&shortcut.forward(x)?)?,
+            None => y.f_add_(x)?,
         };
         leaky_relu(y)
+    }
+}
+
+/// Applies `f` to a map and drops the map.
+fn consume(map: Tensor, f: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    f(&map)
+}
+
+/// The residual blocks of one stage.
+#[derive(Debug)]
+pub(crate) struct Stage(Vec<ResidualBlock>);
+
+impl Stage {
+    /// A first block that changes width and grid, then blocks that keep them, named `{path}.{i}`.
+    pub(crate) fn new(
+        parameters: &mut Parameters,
+        path: &str,
+        change: (i64, i64),
+        stride: [usize; 3],
+        depth: usize,
+        rng: &mut dyn Rng,
+    ) -> Result<Self> {
+        let first = ResidualBlock::entering(parameters, &format!("{path}.0"), change, stride, rng)?;
+        let mut blocks = vec![first];
+        for i in 1..depth {
+            let path = format!("{path}.{i}");
+            blocks.push(ResidualBlock::continuing(parameters, &path, change.1, rng)?);
+        }
+        Ok(Self(blocks))
+    }
+
+    pub(crate) fn shallow_clone(&self) -> Self {
+        Self(self.0.iter().map(ResidualBlock::shallow_clone).collect())
+    }
+
+    /// One of the stage's weights that is being trained.
+    pub(crate) fn trained(&self) -> Option<&Tensor> {
+        self.0
+            .iter()
+            .flat_map(ResidualBlock::tensors)
+            .find(|weight| weight.requires_grad())
+    }
+
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let mut x = x.shallow_clone();
+        for block in &self.0 {
+            x = block.forward(&x)?;
+        }
+        Ok(x)
     }
 }

@@ -1,5 +1,6 @@
 //! The four published sizes, and anything in between.
 
+use crate::cost::grids;
 use liseg_nn::{Error, Precision, Result};
 use serde::{Deserialize, Serialize};
 
@@ -43,8 +44,26 @@ pub struct StuNetConfig {
     pub depths: [usize; 6],
     /// Stride of stages 1 to 5 along (z, y, x); the field's `pool_op_kernel_sizes`.
     pub strides: [[usize; 3]; 5],
+    /// Whether [`SegmentationNet::forward_scales`] gives logits at all five decoder scales, as in the
+    /// published training, or at the finest alone. The heads exist either way.
+    ///
+    /// [`SegmentationNet::forward_scales`]: liseg_nn::SegmentationNet::forward_scales
+    #[serde(default = "yes")]
+    pub deep_supervision: bool,
+    /// Whether the logits of the coarser scales are enlarged to the input's grid by linear
+    /// interpolation; the published training leaves them on their own grids.
+    #[serde(default)]
+    pub upscale_logits: bool,
+    /// Whether training computes the maps inside a stage again in the backward pass instead of
+    /// keeping them: less memory for about a third more time. Prediction keeps none in either case.
+    #[serde(default)]
+    pub checkpointing: bool,
     /// Number format of activations.
     pub precision: Precision,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl StuNetConfig {
@@ -62,6 +81,9 @@ impl StuNetConfig {
             widths: [1, 2, 4, 8, 16, 16].map(|m| m * width),
             depths: [depth; 6],
             strides: [[2; 3]; 5],
+            deep_supervision: true,
+            upscale_logits: false,
+            checkpointing: false,
             precision: Precision::Auto,
         }
     }
@@ -77,29 +99,28 @@ impl StuNetConfig {
     }
 
     /// A rough upper bound of the memory, in bytes, that one training step on a patch of `patch`
-    /// voxels takes for every sample of a batch: activations kept for the backward pass.
+    /// voxels takes for every sample of a batch: activations kept for the backward pass, in f32.
     ///
-    /// Counts what autograd keeps per block — the input and output of each convolution and of each
-    /// normalisation — in f32; bf16 takes half.
+    /// Counts what autograd keeps per block, the input and output of each convolution and of each
+    /// normalisation. With checkpointing only the maps between stages and those of the largest stage
+    /// count. bf16 takes half.
     pub fn activation_bytes(&self, patch: [usize; 3]) -> u64 {
-        let mut voxels: u64 = patch.iter().map(|&n| n as u64).product();
-        let mut total = 0;
-        for stage in 0..6 {
-            if stage > 0 {
-                voxels /= self.strides[stage - 1].iter().product::<usize>().max(1) as u64;
-            }
-            let maps = self.widths[stage] as u64 * voxels;
-            let decoder_blocks = if stage < 5 {
-                self.depths[stage] as u64
-            } else {
-                0
-            };
+        let (mut kept, mut between, mut largest) = (0, 0, 0);
+        for (stage, shape) in grids(patch, &self.strides).iter().enumerate() {
+            let map = self.widths[stage] as u64 * shape.iter().product::<usize>() as u64;
+            let decoder = stage < 5;
             // Five maps a block: two convolutions, two norms, the shortcut; the decoder adds the
             // up-sampled map and the concatenation of twice the width.
-            let blocks = self.depths[stage] as u64 + decoder_blocks;
-            total += maps * (5 * blocks + if stage < 5 { 3 } else { 0 });
+            let inside = 5 * self.depths[stage] as u64 * map;
+            kept += inside + if decoder { inside + 3 * map } else { 0 };
+            between += map * if decoder { 2 } else { 1 };
+            largest = largest.max(inside);
         }
-        total * 4
+        4 * if self.checkpointing {
+            between + largest
+        } else {
+            kept
+        }
     }
 
     pub(crate) fn check(&self) -> Result<()> {
@@ -128,7 +149,7 @@ impl StuNetConfig {
         if self.strides.iter().flatten().any(|&s| s == 0 || s > 8) {
             return refuse(
                 "network.strides",
-                format!("{:?} must each be 1 or 2", self.strides),
+                format!("{:?} must each lie in 1..=8", self.strides),
             );
         }
         Ok(())

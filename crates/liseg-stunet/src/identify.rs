@@ -1,7 +1,7 @@
 //! Knowing a network by its weights.
 
 use crate::{Size, StuNetConfig};
-use liseg_nn::{Precision, TensorMap};
+use liseg_nn::TensorMap;
 
 impl StuNetConfig {
     /// The shape of the STU-Net that these weights belong to, known from names and shapes alone;
@@ -30,11 +30,9 @@ impl StuNetConfig {
             .next();
         Some(Self {
             input_channels: *stem.get(1)?,
-            classes: classes.unwrap_or(2),
             widths,
             depths,
-            strides: [[2; 3]; 5],
-            precision: Precision::Auto,
+            ..Self::small(classes.unwrap_or(2))
         })
     }
 

@@ -1,7 +1,7 @@
 //! How much memory a forward pass takes.
 
-use crate::StuNetConfig;
-use liseg_nn::SegmentationNet;
+use crate::cost::grids;
+use crate::{StuNetConfig, UnetConfig};
 use liseg_nn::tch::Kind;
 
 impl StuNetConfig {
@@ -12,34 +12,47 @@ impl StuNetConfig {
     /// once — its input, the two convolutions' results as far as they live, the shortcut and the
     /// sum. The finest decoder block is the worst for every published size.
     pub fn inference_bytes(&self, patch: [usize; 3], batch: usize, kind: Kind) -> u64 {
-        let element = if kind == Kind::Float { 4 } else { 2 };
-        let mut shape = patch;
-        let mut maps = [0u64; 6];
-        for (stage, map) in maps.iter_mut().enumerate() {
-            if stage > 0 {
-                shape = std::array::from_fn(|a| shape[a].div_ceil(self.strides[stage - 1][a]));
-            }
-            let voxels: u64 = shape.iter().map(|&n| n as u64).product();
-            *map = voxels * self.widths[stage] as u64;
-        }
+        let maps = maps(patch, &self.strides, &self.widths);
         let waiting = |stage: usize| maps[..stage].iter().sum::<u64>();
         let encoder = (0..6).map(|stage| waiting(stage) + 4 * maps[stage]);
         // Input of twice the width, then four maps.
         let decoder = (0..5).map(|stage| waiting(stage) + 6 * maps[stage]);
         let worst = encoder.chain(decoder).max().unwrap_or(0);
-        let voxels: u64 = patch.iter().map(|&n| n as u64).product();
-        // The input and the logits in f32, and what softmax makes of them.
-        let ends = voxels * (self.input_channels as u64 + 2 * self.classes as u64) * 4;
-        batch as u64 * (worst * element + ends)
+        let ends = ends(patch, self.input_channels, self.classes);
+        batch as u64 * (worst * kind.elt_size_in_bytes() as u64 + ends)
     }
 }
 
-impl crate::StuNet {
-    /// [`StuNetConfig::inference_bytes`] on the device and in the precision of this network.
-    pub fn inference_bytes(&self, patch: [usize; 3], batch: usize) -> u64 {
-        let kind = self.config().precision.kind(self.parameters().device());
-        self.config().inference_bytes(patch, batch, kind)
+impl UnetConfig {
+    /// As [`StuNetConfig::inference_bytes`]; a convolution holds its input, its result and the
+    /// normalised copy of that.
+    pub fn inference_bytes(&self, patch: [usize; 3], batch: usize, kind: Kind) -> u64 {
+        let maps = maps(patch, &self.strides, &self.features_per_stage);
+        let waiting = |stage: usize| maps[..stage].iter().sum::<u64>();
+        let encoder = (0..maps.len()).map(|stage| waiting(stage) + 3 * maps[stage]);
+        // Input of twice the width, then two maps.
+        let decoder = (0..maps.len() - 1).map(|stage| waiting(stage) + 4 * maps[stage]);
+        let worst = encoder.chain(decoder).max().unwrap_or(0);
+        let ends = ends(patch, self.input_channels, self.classes);
+        batch as u64 * (worst * kind.elt_size_in_bytes() as u64 + ends)
     }
+}
+
+/// Numbers in a map of each stage.
+fn maps(patch: [usize; 3], strides: &[[usize; 3]], widths: &[i64]) -> Vec<u64> {
+    let voxels = |shape: &[usize; 3]| shape.iter().product::<usize>() as u64;
+    let shapes = grids(patch, strides);
+    shapes
+        .iter()
+        .zip(widths)
+        .map(|(shape, &width)| voxels(shape) * width as u64)
+        .collect()
+}
+
+/// The input and the logits in f32, and what softmax makes of them, in bytes.
+fn ends(patch: [usize; 3], channels: i64, classes: i64) -> u64 {
+    let voxels = patch.iter().product::<usize>() as u64;
+    4 * voxels * (channels as u64 + 2 * classes as u64)
 }
 
 #[cfg(test)]

@@ -7,6 +7,9 @@
 //! - A segmentation head at each of the five decoder scales (deep supervision).
 //! - Kernels are 3×3×3 whatever the strides: anisotropic strides keep weights compatible.
 //!
+//! Beside it stands [`Unet`], nnU-Net's plain U-Net (Isensee et al. 2021), the baseline that needs no
+//! pretraining; [`Architecture`] is either of them.
+//!
 //! # Example
 //! ```
 //! use liseg_nn::tch::{Device, Kind, Tensor};
@@ -31,13 +34,19 @@
     allow(clippy::float_cmp, reason = "tests compare what was copied")
 )]
 
+mod architecture;
 mod block;
 mod config;
+mod cost;
 mod identify;
 mod inference;
+mod input;
 mod model;
 mod summary;
+mod unet;
 
+pub use architecture::Architecture;
 pub use config::{Size, StuNetConfig};
 pub use model::StuNet;
 pub use summary::{StageSummary, Summary};
+pub use unet::{Unet, UnetConfig};

@@ -1,10 +1,10 @@
 //! The network.
 
 use crate::StuNetConfig;
-use crate::block::ResidualBlock;
-use liseg_nn::layers::{Conv3d, to_compute_layout, upsample_nearest};
+use crate::block::Stage;
+use liseg_nn::layers::{Conv3d, to_compute_layout, upsample_linear, upsample_nearest};
 use liseg_nn::tch::{Device, Kind, Tensor};
-use liseg_nn::{Error, Parameters, Result, SegmentationNet};
+use liseg_nn::{Error, Parameters, Result, SegmentationNet, checkpointed, records_gradients};
 use rand::Rng;
 
 /// Scales of the decoder, each with a segmentation head.
@@ -15,9 +15,8 @@ const SCALES: usize = 5;
 pub struct StuNet {
     config: StuNetConfig,
     parameters: Parameters,
-    encoder: Vec<Vec<ResidualBlock>>,
-    upsample: Vec<Conv3d>,
-    decoder: Vec<Vec<ResidualBlock>>,
+    encoder: Vec<Stage>,
+    decoder: Vec<DecoderStage>,
     heads: Vec<Conv3d>,
 }
 
@@ -41,14 +40,8 @@ impl StuNet {
                 config.strides[stage - 1]
             };
             let path = format!("conv_blocks_context.{stage}");
-            encoder.push(stage_of(
-                p,
-                &path,
-                (inputs, widths[stage]),
-                stride,
-                depths[stage],
-                rng,
-            )?);
+            let change = (inputs, widths[stage]);
+            encoder.push(Stage::new(p, &path, change, stride, depths[stage], rng)?);
             inputs = widths[stage];
         }
         let mut upsample = Vec::new();
@@ -58,11 +51,15 @@ impl StuNet {
             upsample.push(Conv3d::new(p, &path, change, 1, [1; 3], rng)?);
         }
         let mut decoder = Vec::new();
-        for scale in 0..SCALES {
-            let width = widths[SCALES - 1 - scale];
+        for (scale, upsample) in upsample.into_iter().enumerate() {
+            let finer = SCALES - 1 - scale;
+            let change = (2 * widths[finer], widths[finer]);
             let path = format!("conv_blocks_localization.{scale}");
-            let depth = depths[SCALES - 1 - scale];
-            decoder.push(stage_of(p, &path, (2 * width, width), [1; 3], depth, rng)?);
+            decoder.push(DecoderStage {
+                upsample,
+                factor: config.strides[finer],
+                stage: Stage::new(p, &path, change, [1; 3], depths[finer], rng)?,
+            });
         }
         let mut heads = Vec::new();
         for scale in 0..SCALES {
@@ -80,7 +77,6 @@ impl StuNet {
             config: config.clone(),
             parameters,
             encoder,
-            upsample,
             decoder,
             heads,
         })
@@ -98,76 +94,100 @@ impl StuNet {
         images: &Tensor,
         mut visit: impl FnMut(usize, &Tensor) -> Result<()>,
     ) -> Result<()> {
-        self.check_input(images)?;
+        crate::input::check(
+            images,
+            self.config.input_channels,
+            self.config.stride_product(),
+        )?;
         let kind = self.config.precision.kind(images.device());
         let mut x = to_compute_layout(images, kind)?;
         let mut skips = Vec::with_capacity(SCALES);
         for stage in &self.encoder {
-            for block in stage {
-                x = block.forward(&x)?;
-            }
+            x = self.encode(stage, x)?;
             skips.push(x.shallow_clone());
         }
         skips.pop();
-        for scale in 0..SCALES {
-            // The reference enlarges, then mixes channels. A 1×1×1 convolution sees single voxels,
-            // so mixing first gives the same numbers from an eighth of the work.
-            let mixed = self.upsample[scale].forward(&x)?;
-            let enlarged = upsample_nearest(&mixed, self.config.strides[SCALES - 1 - scale])?;
-            drop(mixed);
+        for (scale, stage) in self.decoder.iter().enumerate() {
             let Some(skip) = skips.pop() else { break };
-            x = Tensor::f_cat(&[enlarged, skip], 1)?;
-            for block in &self.decoder[scale] {
-                x = block.forward(&x)?;
-            }
+            x = self.join(stage, x, skip)?;
             visit(scale, &x)?;
         }
         Ok(())
     }
 
-    fn check_input(&self, images: &Tensor) -> Result<()> {
-        let product = self.config.stride_product();
-        let channels = self.config.input_channels;
-        let size = images.size();
-        let fits = matches!(size[..], [_, c, z, y, x] if c == channels
-            && [z, y, x].iter().zip(product).all(|(&n, p)| n > 0 && n % p as i64 == 0));
-        if fits {
-            return Ok(());
+    fn encode(&self, stage: &Stage, x: Tensor) -> Result<Tensor> {
+        if !(self.config.checkpointing && records_gradients()) {
+            return stage.forward(&x);
         }
-        let [pz, py, px] = product;
-        Err(Error::Shape {
-            what: "the network's input".into(),
-            expected: format!(
-                "[n, {channels}, z, y, x] with z, y, x divisible by {pz}, {py}, {px}"
-            ),
-            found: size,
+        let again = stage.shallow_clone();
+        checkpointed(&x, None, stage.trained(), move |x| again.forward(&x[0]))
+    }
+
+    fn join(&self, stage: &DecoderStage, coarse: Tensor, skip: Tensor) -> Result<Tensor> {
+        if !(self.config.checkpointing && records_gradients()) {
+            return stage.forward(coarse, skip);
+        }
+        let again = stage.shallow_clone();
+        checkpointed(&coarse, Some(&skip), stage.trained(), move |x| {
+            again.forward(x[0].shallow_clone(), x[1].shallow_clone())
         })
     }
 }
 
-/// A first block that changes width and grid, then blocks that keep them.
-fn stage_of(
-    parameters: &mut Parameters,
-    path: &str,
-    change: (i64, i64),
-    stride: [usize; 3],
-    depth: usize,
-    rng: &mut dyn Rng,
-) -> Result<Vec<ResidualBlock>> {
-    let first = ResidualBlock::entering(parameters, &format!("{path}.0"), change, stride, rng)?;
-    let mut blocks = vec![first];
-    for i in 1..depth {
-        let path = format!("{path}.{i}");
-        blocks.push(ResidualBlock::continuing(parameters, &path, change.1, rng)?);
+/// A stage of the decoder: brings the coarser map to the grid of the encoder's, joins the two.
+#[derive(Debug)]
+struct DecoderStage {
+    upsample: Conv3d,
+    factor: [usize; 3],
+    stage: Stage,
+}
+
+impl DecoderStage {
+    fn shallow_clone(&self) -> Self {
+        Self {
+            upsample: self.upsample.shallow_clone(),
+            factor: self.factor,
+            stage: self.stage.shallow_clone(),
+        }
     }
-    Ok(blocks)
+
+    /// One of its weights that is being trained.
+    fn trained(&self) -> Option<&Tensor> {
+        let upsample = self.upsample.tensors().into_iter();
+        upsample
+            .filter(|w| w.requires_grad())
+            .chain(self.stage.trained())
+            .next()
+    }
+
+    /// Takes the maps by value, so that without a graph they are gone once they are joined.
+    fn forward(&self, coarse: Tensor, skip: Tensor) -> Result<Tensor> {
+        // The reference enlarges, then mixes channels. A 1×1×1 convolution sees single voxels, so
+        // mixing first gives the same numbers from an eighth of the work.
+        let mixed = self.upsample.forward(&coarse)?;
+        drop(coarse);
+        let enlarged = upsample_nearest(&mixed, self.factor)?;
+        drop(mixed);
+        let joined = Tensor::f_cat(&[enlarged, skip], 1)?;
+        self.stage.forward(&joined)
+    }
 }
 
 impl SegmentationNet for StuNet {
     fn forward_scales(&self, images: &Tensor) -> Result<Vec<Tensor>> {
+        if !self.config.deep_supervision {
+            return Ok(vec![self.forward(images)?]);
+        }
         let mut scales = Vec::with_capacity(SCALES);
-        self.decode(images, |scale, x| {
-            scales.push(self.heads[scale].forward(x)?.f_to_kind(Kind::Float)?);
+        let (_, _, z, y, x) = images.size5()?;
+        self.decode(images, |scale, map| {
+            let logits = self.heads[scale].forward(map)?.f_to_kind(Kind::Float)?;
+            let enlarge = self.config.upscale_logits && scale + 1 < SCALES;
+            scales.push(if enlarge {
+                upsample_linear(&logits, [z, y, x])?
+            } else {
+                logits
+            });
             Ok(())
         })?;
         scales.reverse();
@@ -203,5 +223,50 @@ impl SegmentationNet for StuNet {
 
     fn head_prefixes(&self) -> Vec<String> {
         vec!["seg_outputs.".into()]
+    }
+
+    fn stem_weights(&self) -> Vec<String> {
+        ["conv1", "conv3"]
+            .map(|part| format!("conv_blocks_context.0.0.{part}.weight"))
+            .to_vec()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use liseg_nn::Precision;
+    use liseg_volume::Seed;
+
+    fn scales(change: impl Fn(&mut StuNetConfig)) -> Vec<Tensor> {
+        let mut config = StuNetConfig {
+            widths: [2, 2, 4, 4, 4, 4],
+            precision: Precision::F32,
+            ..StuNetConfig::small(3)
+        };
+        change(&mut config);
+        let mut rng = Seed(1).stream("weights", 0, 0);
+        let net = StuNet::new(&config, Device::Cpu, &mut rng).unwrap();
+        let channels = config.input_channels;
+        let images = Tensor::ones([1, channels, 32, 32, 32], (Kind::Float, Device::Cpu));
+        net.forward_scales(&images).unwrap()
+    }
+
+    #[test]
+    fn logits_come_raw_enlarged_or_at_the_finest_scale_alone() {
+        let raw = scales(|_| ());
+        let sides: Vec<_> = raw.iter().map(|s| s.size()[4]).collect();
+        assert_eq!(sides, [32, 16, 8, 4, 2]);
+        let enlarged = scales(|c| c.upscale_logits = true);
+        assert_eq!(enlarged.len(), 5);
+        for (raw, enlarged) in raw.iter().zip(&enlarged) {
+            let expected = upsample_linear(raw, [32; 3]).unwrap();
+            assert!(enlarged.equal(&expected));
+        }
+        let finest = scales(|c| c.deep_supervision = false);
+        assert_eq!(finest.len(), 1);
+        assert!(finest[0].equal(&raw[0]));
+        let multi = scales(|c| c.input_channels = 4);
+        assert_eq!(multi[0].size(), [1, 3, 32, 32, 32]);
     }
 }

@@ -74,6 +74,7 @@ fn logits_and_gradients_match_the_reference() {
             depths: serde_json::from_value(from("depth")).unwrap(),
             strides: serde_json::from_value(from("pool_op_kernel_sizes")).unwrap(),
             precision: Precision::F32,
+            ..StuNetConfig::small(2)
         };
         let mut net = build(&config);
         assert_eq!(

@@ -22,6 +22,7 @@ mod report;
 mod shell;
 mod split;
 mod submit;
+mod summary;
 mod train;
 mod verify;
 mod weights;
@@ -115,12 +116,14 @@ enum Verb {
     Compare(compare::Compare),
     /// One self-contained HTML page about runs and evaluations.
     Report(report::ReportVerb),
-    /// Look into files of pretrained weights, or convert them; nothing in them is executed.
+    /// Look into files of pretrained weights, convert or keep them; nothing in them is executed.
     Weights(weights::WeightsVerb),
     /// Print a script that completes the command's verbs and options in a shell.
     Completions(shell::Completions),
     /// Write man pages of the command and of every verb.
     Manual(shell::Manual),
+    /// What a network costs on a patch: parameters, operations and memory.
+    Summary(summary::SummaryVerb),
 }
 
 /// How a verb ended when it did not fail as a whole.
@@ -155,6 +158,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
         Verb::Weights(verb) => verb.run(shared),
         Verb::Completions(verb) => Ok(verb.run()),
         Verb::Manual(verb) => verb.run(),
+        Verb::Summary(verb) => verb.run(shared),
     }
 }
 

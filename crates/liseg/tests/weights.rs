@@ -133,20 +133,88 @@ fn published_containers_convert() {
 
 #[test]
 fn summary_counts_without_building() {
-    let found = stdout_json(&liseg(&[
-        "weights",
-        "summary",
-        "H",
-        "--classes",
-        "105",
-        "--json",
-    ]));
+    let summary = |arguments: &[&str]| liseg(&[&["summary"], arguments].concat());
+    let json = |arguments: &[&str]| stdout_json(&summary(&[arguments, &["--json"]].concat()));
+    let found = json(&["--size", "H", "--classes", "105"]);
     assert_eq!(found["summary"]["parameters"], 1_457_326_221u64);
-    let wrong = liseg(&["weights", "summary", "S", "--patch", "100,128,128"]);
+    let found = json(&["--unet"]);
+    assert_eq!(found["summary"]["parameters"], 31_195_594u64);
+    let lean = json(&["--unet", "--checkpointing"]);
+    let bytes = |v: &serde_json::Value| v["summary"]["activation_bytes"].as_u64().unwrap();
+    assert!(bytes(&lean) < bytes(&found));
+    let wrong = summary(&["--size", "S", "--patch", "100,128,128"]);
     assert_eq!(wrong.status.code(), Some(2));
     assert!(
         stderr(&wrong).contains("[32, 32, 32]"),
         "{}",
         stderr(&wrong)
     );
+}
+
+#[test]
+fn kept_weights_are_named_by_their_content() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pretrained.model");
+    write_pretrained(&file);
+    let cached = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_liseg"));
+        let command = command
+            .args(arguments)
+            .env("LISEG_CACHE", folder.path().join("cache"));
+        command.output().unwrap()
+    };
+    let kept = stdout_json(&cached(&["weights", "keep", path(&file), "--json"]));
+    let name = kept["kept"][0]["weights"].as_str().unwrap().to_owned();
+    std::fs::remove_file(&file).unwrap();
+    let found = stdout_json(&cached(&["weights", "inspect", &name[..16], "--json"]));
+    assert_eq!(found["config"]["classes"], 105);
+    assert_eq!(found["hash"], name.as_str());
+    assert_eq!(
+        stdout_json(&cached(&["weights", "list", "--json"]))["kept"][0]["weights"],
+        name
+    );
+    let none = cached(&["weights", "inspect", "blake3:000000"]);
+    assert_eq!(none.status.code(), Some(1));
+    assert!(stderr(&none).contains("weights keep"), "{}", stderr(&none));
+}
+
+/// The plain U-Net instead of STU-Net, from training to a mask.
+#[test]
+fn a_plain_unet_trains_and_predicts() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = preprocessed(folder.path());
+    let config = write_config(folder.path(), &data, "supervised");
+    let run = folder.path().join("run");
+    let output = liseg(&[
+        "train",
+        path(&config),
+        "--out",
+        path(&run),
+        "--set",
+        "network.architecture=unet",
+        "--set",
+        "network.widths=[4, 6, 8]",
+        "--set",
+        "network.strides=[[1, 2, 2], [2, 2, 2]]",
+        "--set",
+        "network.checkpointing=true",
+        "--set",
+        "training.schedule={ name = \"cosine\" }",
+        "--set",
+        "training.layer_rates=[{ prefix = \"encoder.\", factor = 0.5 }]",
+    ]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let last = run.join("checkpoints/last.safetensors");
+    let found = stdout_json(&liseg(&["weights", "inspect", path(&last), "--json"]));
+    let names = found["tensors"].as_object().unwrap();
+    assert!(
+        names.contains_key("network.decoder.transpconvs.0.weight"),
+        "{names:?}"
+    );
+    let images = folder.path().join("Dataset007_Tiny/imagesTs");
+    let masks = folder.path().join("masks");
+    let fixed = ["predict", "--run", path(&run), "--input", path(&images)];
+    let output = liseg(&[&fixed[..], &["--output", path(&masks)]].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(masks.join("case_5.nii.gz").is_file());
 }

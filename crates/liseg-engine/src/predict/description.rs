@@ -3,7 +3,7 @@
 use crate::{Error, Result};
 use liseg_data::Plan;
 use liseg_nn::{SegmentationNet, TensorMap, checkpoint};
-use liseg_stunet::StuNetConfig;
+use liseg_stunet::Architecture;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,7 +14,7 @@ pub(super) const KEY: &str = "liseg_model";
 /// What a checkpoint says about the networks in it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Description {
-    pub(super) network: StuNetConfig,
+    pub(super) network: Architecture,
     pub(super) plan: Plan,
     pub(super) patch_size: [usize; 3],
     pub(super) predictors: Vec<String>,
@@ -45,7 +45,7 @@ impl Description {
 
 /// The facts that let a model find its way in a checkpoint.
 pub(crate) fn describe_model(
-    network: &StuNetConfig,
+    network: &Architecture,
     plan: &Plan,
     patch_size: [usize; 3],
     predictors: Vec<String>,

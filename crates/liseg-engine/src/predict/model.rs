@@ -12,7 +12,7 @@ use crate::{Error, Result, RunFolder};
 use liseg_data::{Plan, PreprocessedImage};
 use liseg_nn::tch::Device;
 use liseg_nn::{Precision, SegmentationNet, TensorMap, checkpoint};
-use liseg_stunet::StuNet;
+use liseg_stunet::Architecture;
 use liseg_volume::{Region, Seed, Volume};
 use ndarray::{Array3, ArrayView3, Axis, s};
 use std::collections::BTreeMap;
@@ -25,11 +25,23 @@ use std::time::Instant;
 #[derive(Debug)]
 pub struct Model {
     description: Description,
-    networks: Vec<StuNet>,
+    networks: Vec<Loaded>,
     window: SlidingWindow,
     coarse: Option<Coarse>,
     /// What is done to every mask.
     pub postprocessing: Postprocessing,
+}
+
+/// A network and its shape.
+struct Loaded {
+    shape: Architecture,
+    network: Box<dyn SegmentationNet>,
+}
+
+impl std::fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.shape.fmt(f)
+    }
 }
 
 impl Model {
@@ -50,17 +62,21 @@ impl Model {
         device: Device,
         precision: Precision,
     ) -> Result<Self> {
+        precision.check(device)?;
         let mut description = Description::of_facts(path, facts)?;
-        description.network.precision = precision;
+        description.network = description.network.with_precision(precision);
         let mut networks = Vec::new();
         for name in &description.predictors {
             // The fresh weights are overwritten: their seed does not matter.
             let mut rng = Seed(0).stream("overwritten", 0, 0);
-            let mut network = StuNet::new(&description.network, device, &mut rng)?;
+            let mut network = description.network.build(device, &mut rng)?;
             network
                 .parameters_mut()
                 .load(&format!("{name}."), tensors)?;
-            networks.push(network);
+            networks.push(Loaded {
+                shape: description.network.clone(),
+                network,
+            });
         }
         let window = SlidingWindow::new(description.patch_size, 0.5, Tta::None)?;
         Ok(Self {
@@ -157,6 +173,10 @@ impl Model {
     /// Phases of the images it was trained on, where known.
     pub fn phases(&self) -> &[String] {
         &self.description.phases
+    }
+
+    fn networks(&self) -> Vec<&dyn SegmentationNet> {
+        self.networks.iter().map(|n| n.network.as_ref()).collect()
     }
 
     /// Number of networks that answer together.
@@ -264,11 +284,7 @@ impl Model {
         &self,
         image: ArrayView3<'_, f32>,
     ) -> Result<Option<Array3<u8>>> {
-        let networks: Vec<&dyn SegmentationNet> = self
-            .networks
-            .iter()
-            .map(|n| n as &dyn SegmentationNet)
-            .collect();
+        let networks = self.networks();
         let mut labels = Array3::<u8>::zeros(image.raw_dim());
         let mut decide = |slices: Finished<'_>| {
             let end = slices.first + slices.logits.dim().1;
@@ -316,11 +332,7 @@ impl Model {
             done += 1;
             on_tile(done, total)
         };
-        let networks: Vec<&dyn SegmentationNet> = self
-            .networks
-            .iter()
-            .map(|n| n as &dyn SegmentationNet)
-            .collect();
+        let networks = self.networks();
         let mut take = |slices: Finished<'_>| {
             exporter.take(slices.first, slices.logits);
             Ok(())
@@ -351,9 +363,11 @@ impl Model {
             maps: if outputs.probabilities { foreground } else { 0 }
                 + if outputs.uncertainty { 1 + known } else { 0 },
         };
-        let networks = self.networks.iter().map(|network| {
-            if network.parameters().device() == Device::Cpu {
-                network.inference_bytes(self.window.tile(), window.batch)
+        let networks = self.networks.iter().map(|Loaded { shape, network }| {
+            let device = network.parameters().device();
+            if device == Device::Cpu {
+                let kind = shape.precision().kind(device);
+                shape.inference_bytes(self.window.tile(), window.batch, kind)
             } else {
                 0
             }

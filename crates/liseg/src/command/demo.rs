@@ -135,7 +135,7 @@ impl Stages<'_> {
         let mut config = RunConfig::new(self.at("data"));
         config.seed = self.seed();
         config.unlabelled_phases = vec!["GED4".into()];
-        config.network.widths = Some(WIDTHS);
+        config.network.widths = Some(WIDTHS.to_vec());
         config.training.iterations_per_epoch = steps.div_ceil(5).max(1);
         config.training.epochs = steps.div_ceil(config.training.iterations_per_epoch);
         config.training.warm_up = 10;

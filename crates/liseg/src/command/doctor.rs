@@ -75,7 +75,7 @@ impl Doctor {
                 bytes as f64 / f64::from(1 << 30)
             );
         }
-        println!("device       {device:?}");
+        println!("device       {device:?}, in {}", precision(device));
         for (name, t) in &benchmark {
             println!(
                 "STU-Net-S    {name}: {:.2} s to predict, {:.2} s to train on a patch of 32 × 64 × 64",
@@ -129,6 +129,15 @@ fn time(device: Device, precision: Precision) -> liseg::nn::Result<Times> {
         times.train = start.elapsed().as_secs_f64();
     }
     Ok(times)
+}
+
+/// What `precision = "auto"` means on a device, and why.
+fn precision(device: Device) -> &'static str {
+    match (device, Precision::Auto.kind(device)) {
+        (Device::Cuda(_), _) => "bf16 by default; fp16 with scaled losses and f32 on request",
+        (_, Kind::BFloat16) => "bf16 by default, which this processor multiplies; f32 on request",
+        _ => "f32 by default: this processor only emulates bf16",
+    }
 }
 
 fn yes(value: bool) -> &'static str {

@@ -1,19 +1,17 @@
 //! `liseg weights`.
 
-use super::plan::parse_zyx;
 use super::{Failure, Outcome, Result, Shared, print_json};
-use liseg::data::Plan;
-use liseg::nn::{TensorMap, Weights, checkpoint};
-use liseg::stunet::{Size, StuNetConfig};
+use liseg::nn::{Kept, TensorMap, WeightCache, Weights, checkpoint};
+use liseg::stunet::Architecture;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Look into files of pretrained weights, convert them, or see what a network costs.
+/// Look into files of pretrained weights, convert them, keep them.
 ///
 /// Reads what STU-Net publishes (`small_ep4k.model` and its larger siblings), nnU-Net's v1 and v2
 /// checkpoints, plain PyTorch state dicts and safetensors. Pickles are parsed as data: nothing in
-/// them is executed.
+/// them is executed, and a file that asks for anything but weights is refused.
 #[derive(Debug, clap::Args)]
 pub(crate) struct WeightsVerb {
     #[command(subcommand)]
@@ -22,12 +20,12 @@ pub(crate) struct WeightsVerb {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// Say what a file holds: format, network, size; -v lists every tensor.
+    /// Say what a file holds: format, network, size, hash; -v lists every tensor.
     Inspect {
-        /// A file of weights.
+        /// A file of weights, or `blake3:` and the beginning of a kept one's hash.
         file: PathBuf,
     },
-    /// Write the weights as safetensors, with their network and origin in its header.
+    /// Write the weights as safetensors, with network, plan, origin and hash in its header.
     ///
     /// `train` and `predict` read either; safetensors load faster and are safe to pass on.
     Convert {
@@ -39,31 +37,17 @@ enum What {
         #[arg(long)]
         force: bool,
     },
-    /// What an STU-Net costs: parameters, operations and memory, stage by stage.
-    Summary {
-        /// S, B, L or H.
-        #[arg(value_parser = parse_size)]
-        size: Size,
-        /// Patch in voxels along z, y and x.
-        #[arg(long, value_name = "Z,Y,X", value_parser = parse_zyx::<usize>, default_value = "128,128,128")]
-        patch: [usize; 3],
-        /// Output classes, background included.
-        #[arg(long, value_name = "N", default_value_t = 2)]
-        classes: i64,
-        /// A plan whose patch, strides and classes to take.
-        #[arg(long, value_name = "FILE", conflicts_with_all = ["patch", "classes"])]
-        plans: Option<PathBuf>,
+    /// Copy weights into the cache folder, under the hash of their content.
+    ///
+    /// A config may then say `weights = "blake3:…"`: the same numbers on every machine that keeps them.
+    /// The folder is `weights` in $LISEG_CACHE, else in $XDG_CACHE_HOME/liseg, else in ~/.cache/liseg.
+    Keep {
+        /// Files of weights.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
     },
-}
-
-fn parse_size(text: &str) -> std::result::Result<Size, String> {
-    match text {
-        "S" | "s" => Ok(Size::S),
-        "B" | "b" => Ok(Size::B),
-        "L" | "l" => Ok(Size::L),
-        "H" | "h" => Ok(Size::H),
-        _ => Err("expected S, B, L or H".to_owned()),
-    }
+    /// List the weights in the cache folder.
+    List,
 }
 
 impl WeightsVerb {
@@ -71,60 +55,58 @@ impl WeightsVerb {
         match &self.what {
             What::Inspect { file } => inspect(file, shared),
             What::Convert { file, out, force } => convert(file, out.as_deref(), *force, shared),
-            What::Summary {
-                size,
-                patch,
-                classes,
-                plans,
-            } => match plans {
-                Some(plans) => {
-                    let plan = Plan::read(plans)?;
-                    let config = StuNetConfig {
-                        strides: plan.pool_op_kernel_sizes,
-                        ..StuNetConfig::new(*size, plan.classes() as i64)
-                    };
-                    summarize(*size, &config, plan.patch_size, shared)
-                }
-                None => summarize(*size, &StuNetConfig::new(*size, *classes), *patch, shared),
-            },
+            What::Keep { files } => keep(files, shared),
+            What::List => list(shared),
         }
     }
 }
 
-/// The name of the network, when it is an STU-Net.
-fn network_name(tensors: &TensorMap) -> Option<(String, StuNetConfig)> {
-    let config = StuNetConfig::of_weights(tensors)?;
-    let name = match config.published_size() {
-        Some(size) => size.to_string(),
-        None => format!(
-            "STU-Net of widths {:?}, depths {:?}",
-            config.widths, config.depths
-        ),
-    };
-    Some((name, config))
+/// The name of the network, when it is one of ours.
+fn network_name(tensors: &TensorMap) -> Option<(String, Architecture)> {
+    let shape = Architecture::of_weights(tensors)?;
+    Some((shape.name(), shape))
 }
 
-fn summarize(
-    size: Size,
-    config: &StuNetConfig,
-    patch: [usize; 3],
-    shared: &Shared,
-) -> Result<Outcome> {
-    let summary = config
-        .summary(patch)
-        .map_err(|e| Failure::usage(e.to_string()))?;
-    if shared.json {
-        print_json(&json!({"network": size.to_string(), "summary": summary}));
-    } else {
-        println!("{size}, {} classes", config.classes);
-        println!("{summary}");
-    }
+fn keep(files: &[PathBuf], shared: &Shared) -> Result<Outcome> {
+    let cache = WeightCache::usual()?;
+    let kept = files.iter().map(|file| cache.keep(file));
+    let kept = kept.collect::<liseg::nn::Result<Vec<_>>>()?;
+    print_kept(&cache, &kept, shared);
     Ok(Outcome::Done)
 }
 
+fn list(shared: &Shared) -> Result<Outcome> {
+    let cache = WeightCache::usual()?;
+    let kept = cache.list()?;
+    if kept.is_empty() && !shared.json {
+        println!("{}: nothing is kept", cache.folder().display());
+        return Ok(Outcome::Done);
+    }
+    print_kept(&cache, &kept, shared);
+    Ok(Outcome::Done)
+}
+
+fn print_kept(cache: &WeightCache, kept: &[Kept], shared: &Shared) {
+    if shared.json {
+        let kept: Vec<_> = kept
+            .iter()
+            .map(|k| {
+                let path = k.path.display().to_string();
+                json!({"weights": format!("blake3:{}", k.hash), "path": path, "bytes": k.bytes})
+            })
+            .collect();
+        print_json(&json!({"folder": cache.folder().display().to_string(), "kept": kept}));
+        return;
+    }
+    for k in kept {
+        println!("blake3:{}  {:.1} MB", k.hash, k.bytes as f64 / 1e6);
+    }
+}
+
 fn inspect(file: &Path, shared: &Shared) -> Result<Outcome> {
-    let weights = Weights::read(file)?;
+    let weights = Weights::open(file)?;
     let network = network_name(&weights.tensors);
+    let hash = weights.content_hash()?;
     if shared.json {
         let tensors: BTreeMap<_, _> = weights
             .tensors
@@ -143,6 +125,7 @@ fn inspect(file: &Path, shared: &Shared) -> Result<Outcome> {
             "network": network.as_ref().map(|(name, _)| name),
             "config": network.as_ref().map(|(_, config)| config),
             "parameters": weights.count(),
+            "hash": format!("blake3:{hash}"),
             "tensors": tensors,
             "facts": weights.facts,
             "skipped": weights.skipped,
@@ -157,15 +140,17 @@ fn inspect(file: &Path, shared: &Shared) -> Result<Outcome> {
     match &network {
         Some((name, c)) => println!(
             "  network     {name}; {} input channel(s), {} classes",
-            c.input_channels, c.classes
+            c.input_channels(),
+            c.classes()
         ),
-        None => println!("  network     not an STU-Net by its names"),
+        None => println!("  network     neither an STU-Net nor a plain U-Net by its names"),
     }
     println!(
         "  parameters  {} in {} tensors",
         weights.count(),
         weights.tensors.len()
     );
+    println!("  hash        blake3:{hash}");
     if !weights.skipped.is_empty() {
         println!(
             "  left out    {} tensors beside the weights",
@@ -193,16 +178,19 @@ fn convert(file: &Path, out: Option<&Path>, force: bool, shared: &Shared) -> Res
     }
     let weights = Weights::read(file)?;
     let mut facts = weights.facts.clone();
-    let name = file.file_name().unwrap_or_default().to_string_lossy();
-    facts.insert("source".to_owned(), name.into_owned());
-    facts.insert("source_format".to_owned(), weights.format.to_string());
+    weights.add_origin(file, &mut facts);
+    facts.insert(
+        "hash".to_owned(),
+        format!("blake3:{}", weights.content_hash()?),
+    );
     facts.insert(
         "converted_by".to_owned(),
         format!("liseg {}", env!("CARGO_PKG_VERSION")),
     );
-    if let Some((name, config)) = network_name(&weights.tensors) {
+    if let Some((name, shape)) = network_name(&weights.tensors) {
         facts.insert("network".to_owned(), name);
-        facts.insert("config".to_owned(), json!(config).to_string());
+        facts.insert("architecture".to_owned(), json!(shape).to_string());
+        facts.insert("classes".to_owned(), shape.classes().to_string());
     }
     checkpoint::write(&out, &weights.tensors, &facts)?;
     if shared.json {

@@ -1,0 +1,230 @@
+//! What tch does not bind, through a small piece of C++ (`shim/shim.cpp`).
+//!
+//! The only module of this crate that is unsafe for libtorch's sake; what it offers is safe.
+
+#![expect(
+    unsafe_code,
+    reason = "calls C++ that was compiled against the same libtorch as tch"
+)]
+
+use crate::{Error, Result};
+use std::ffi::{CStr, c_char, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use tch::Tensor;
+use torch_sys::C_tensor;
+
+type Run = unsafe extern "C" fn(*mut c_void, *const *const C_tensor, i64) -> *mut C_tensor;
+type Drop = unsafe extern "C" fn(*mut c_void);
+
+unsafe extern "C" {
+    fn liseg_free_text(message: *mut c_char);
+    fn liseg_records_gradients() -> bool;
+    fn liseg_checkpoint(
+        first: *const C_tensor,
+        second: *const C_tensor,
+        anchor: *const C_tensor,
+        state: *mut c_void,
+        run: Run,
+        drop: Drop,
+        output: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    fn liseg_fused_sgd(
+        weights: *const *const C_tensor,
+        gradients: *const *const C_tensor,
+        velocities: *const *const C_tensor,
+        count: i64,
+        lr: f64,
+        momentum: f64,
+        weight_decay: f64,
+        nesterov: bool,
+    ) -> *mut c_char;
+    fn liseg_fused_adam(
+        weights: *const *const C_tensor,
+        gradients: *const *const C_tensor,
+        means: *const *const C_tensor,
+        squares: *const *const C_tensor,
+        count: i64,
+        steps: *const C_tensor,
+        lr: f64,
+        beta1: f64,
+        beta2: f64,
+        epsilon: f64,
+        weight_decay: f64,
+        decoupled: bool,
+    ) -> *mut c_char;
+    fn liseg_cuda_memory(index: i64, now: *mut i64, peak: *mut i64) -> *mut c_char;
+    fn liseg_cuda_reset(index: i64) -> *mut c_char;
+}
+
+/// The outcome of a call: nothing, or the text of a C++ exception.
+fn outcome(message: *mut c_char) -> Result<()> {
+    if message.is_null() {
+        return Ok(());
+    }
+    // SAFETY: the shim returns null or a NUL-terminated string that it allocated and that we give back.
+    let text = unsafe {
+        let text = CStr::from_ptr(message).to_string_lossy().into_owned();
+        liseg_free_text(message);
+        text
+    };
+    Err(Error::Torch(tch::TchError::Torch(text)))
+}
+
+/// Whether operations of this thread record a graph for gradients.
+pub(crate) fn records_gradients() -> bool {
+    // SAFETY: reads a thread-local flag.
+    unsafe { liseg_records_gradients() }
+}
+
+/// A stage as the C++ side holds it.
+pub(crate) type Stage = Box<dyn Fn(&[Tensor]) -> Result<Tensor> + Send>;
+
+unsafe extern "C" fn run(
+    state: *mut c_void,
+    inputs: *const *const C_tensor,
+    count: i64,
+) -> *mut C_tensor {
+    // No panic may unwind into C++.
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        // SAFETY: `state` is the box of `checkpoint`, alive until `drop_stage`, and libtorch calls it
+        // from one thread at a time; `inputs` are `count` live tensors, whose clones own references of
+        // their own.
+        let (stage, inputs) = unsafe {
+            let stage = &*state.cast_const().cast::<Stage>();
+            let inputs = std::slice::from_raw_parts(inputs, usize::try_from(count).unwrap_or(0));
+            let clone = |&input: &*const C_tensor| Tensor::clone_from_ptr(input.cast_mut());
+            (stage, inputs.iter().map(clone).collect::<Vec<_>>())
+        };
+        stage(&inputs)
+    }));
+    match result {
+        Ok(Ok(output)) => {
+            let mut output = std::mem::ManuallyDrop::new(output);
+            output.as_mut_ptr()
+        }
+        Ok(Err(error)) => {
+            tracing::error!("a checkpointed stage failed: {error}");
+            std::ptr::null_mut()
+        }
+        Err(_) => std::ptr::null_mut(),
+    }
+}
+
+unsafe extern "C" fn drop_stage(state: *mut c_void) {
+    // SAFETY: made by `Box::into_raw` in `checkpoint`; the C++ side calls this once, last.
+    drop(unsafe { Box::from_raw(state.cast::<Stage>()) });
+}
+
+/// Runs `stage` on one or two inputs without a graph; its backward pass runs it again with one.
+pub(crate) fn checkpoint(
+    (first, second): (&Tensor, Option<&Tensor>),
+    anchor: &Tensor,
+    stage: Stage,
+) -> Result<Tensor> {
+    let state = Box::into_raw(Box::new(stage)).cast::<c_void>();
+    let mut output = std::ptr::null_mut();
+    // SAFETY: the tensors live through the call; the C++ side owns `state` from here on, whether or not
+    // the call succeeds; on success `output` is a tensor that is ours.
+    unsafe {
+        outcome(liseg_checkpoint(
+            first.as_ptr(),
+            second.map_or(std::ptr::null(), Tensor::as_ptr),
+            anchor.as_ptr(),
+            state,
+            run,
+            drop_stage,
+            &raw mut output,
+        ))?;
+        Ok(Tensor::from_ptr(output))
+    }
+}
+
+fn pointers(tensors: &[Tensor]) -> Vec<*const C_tensor> {
+    tensors.iter().map(Tensor::as_ptr).collect()
+}
+
+/// v = momentum·v + d with d = g + decay·w; w −= lr·(d + momentum·v) with Nesterov, else w −= lr·v;
+/// all parameters in one kernel.
+pub(crate) fn fused_sgd(
+    [weights, gradients, velocities]: [&[Tensor]; 3],
+    lr: f64,
+    momentum: f64,
+    weight_decay: f64,
+    nesterov: bool,
+) -> Result<()> {
+    let [w, g, v] = [weights, gradients, velocities].map(pointers);
+    // Without momentum there are no velocities.
+    if w.len() != g.len() || w.len() != v.len() && !(v.is_empty() && momentum.abs() == 0.0) {
+        return Err(Error::Weights("lists of unequal length".into()));
+    }
+    // SAFETY: three arrays of `count` pointers to live tensors, whose contents libtorch checks.
+    outcome(unsafe {
+        liseg_fused_sgd(
+            w.as_ptr(),
+            g.as_ptr(),
+            v.as_ptr(),
+            w.len() as i64,
+            lr,
+            momentum,
+            weight_decay,
+            nesterov,
+        )
+    })
+}
+
+/// The constants of a step of Adam or AdamW.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AdamStep {
+    pub(crate) lr: f64,
+    pub(crate) betas: [f64; 2],
+    pub(crate) epsilon: f64,
+    pub(crate) weight_decay: f64,
+    /// Whether the decay acts on the weights (AdamW) or on the gradient (Adam).
+    pub(crate) decoupled: bool,
+}
+
+/// Adam's step `steps` (a scalar f32 tensor, counted from 1), all parameters in one kernel.
+pub(crate) fn fused_adam(
+    [weights, gradients, means, squares]: [&[Tensor]; 4],
+    steps: &Tensor,
+    how: AdamStep,
+) -> Result<()> {
+    let [w, g, m, s] = [weights, gradients, means, squares].map(pointers);
+    if [&g, &m, &s].iter().any(|list| list.len() != w.len()) {
+        return Err(Error::Weights("lists of unequal length".into()));
+    }
+    // SAFETY: four arrays of `count` pointers to live tensors, whose contents libtorch checks.
+    outcome(unsafe {
+        liseg_fused_adam(
+            w.as_ptr(),
+            g.as_ptr(),
+            m.as_ptr(),
+            s.as_ptr(),
+            w.len() as i64,
+            steps.as_ptr(),
+            how.lr,
+            how.betas[0],
+            how.betas[1],
+            how.epsilon,
+            how.weight_decay,
+            how.decoupled,
+        )
+    })
+}
+
+/// Bytes that tensors hold on CUDA device `index`: (now, at most since the last reset).
+pub(crate) fn cuda_memory(index: usize) -> Result<(u64, u64)> {
+    let (mut now, mut peak) = (0, 0);
+    // SAFETY: both point to integers of ours; the C++ side catches what a missing device throws.
+    outcome(unsafe { liseg_cuda_memory(index as i64, &raw mut now, &raw mut peak) })?;
+    Ok((
+        u64::try_from(now).unwrap_or(0),
+        u64::try_from(peak).unwrap_or(0),
+    ))
+}
+
+/// Returns cached blocks to CUDA device `index` and forgets the peak.
+pub(crate) fn cuda_reset(index: usize) -> Result<()> {
+    // SAFETY: the C++ side catches what a missing device throws.
+    outcome(unsafe { liseg_cuda_reset(index as i64) })
+}

@@ -1,0 +1,187 @@
+//! The same numbers on GPU and CPU.
+
+use crate::toy;
+use anyhow::{Result, ensure};
+use liseg::engine::predict::{SlidingWindow, Tta};
+use liseg::nn::bridge::images_to_tensor;
+use liseg::nn::loss::{DeepSupervision, DiceCrossEntropy};
+use liseg::nn::tch::{Device, Kind, Tensor};
+use liseg::nn::{Optimiser, OptimiserConfig, Precision, SegmentationNet};
+use ndarray::{Array3, Array4};
+
+/// The largest difference as a share of the largest number.
+fn difference(a: &Tensor, b: &Tensor) -> Result<f64> {
+    let host = |t: &Tensor| t.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double);
+    let (a, b) = (host(a)?, host(b)?);
+    let largest = |t: &Tensor| t.f_abs()?.f_max()?.f_double_value(&[]);
+    Ok(largest(&a.f_sub(&b)?)? / largest(&b)?.max(1e-12))
+}
+
+/// Logits of all scales and gradients of all weights on the fixed problem.
+fn outcome(device: Device, checkpointing: bool) -> Result<Vec<Tensor>> {
+    let net = toy::network(device, Precision::F32, checkpointing)?;
+    let (image, target) = toy::problem(device)?;
+    let scales = net.forward_scales(&image)?;
+    let loss = DeepSupervision::new(DiceCrossEntropy::default()).terms(&scales, &target)?;
+    loss.total.f_backward()?;
+    let mut all: Vec<Tensor> = scales.iter().map(Tensor::detach).collect();
+    for (_, weight) in net.parameters().iter() {
+        let gradient = weight.f_grad()?;
+        if gradient.defined() {
+            all.push(gradient);
+        }
+    }
+    Ok(all)
+}
+
+fn worst(a: &[Tensor], b: &[Tensor]) -> Result<f64> {
+    ensure!(
+        a.len() == b.len(),
+        "{} tensors against {}",
+        a.len(),
+        b.len()
+    );
+    let mut worst = 0.0f64;
+    for (a, b) in a.iter().zip(b) {
+        worst = worst.max(difference(a, b)?);
+    }
+    Ok(worst)
+}
+
+/// Biases in front of a norm have gradients of exactly zero in theory and of rounding in practice, so
+/// the bound is on the largest number of each tensor and generous; a wrong kernel is off by its whole.
+pub(crate) fn logits_and_gradients(device: Device) -> Result<String> {
+    let (here, there) = (outcome(device, false)?, outcome(Device::Cpu, false)?);
+    let logits = worst(&here[..5], &there[..5])?;
+    ensure!(
+        logits < 5e-3,
+        "logits differ by {logits:.1e} of their largest"
+    );
+    let mut gradients = Vec::new();
+    for (a, b) in here[5..].iter().zip(&there[5..]) {
+        // Nothing but rounding is left below this.
+        if b.f_abs()?.f_max()?.f_double_value(&[])? > 1e-5 {
+            gradients.push(difference(a, b)?);
+        }
+    }
+    let gradient = gradients.iter().copied().fold(0.0, f64::max);
+    ensure!(
+        gradient < 5e-2,
+        "gradients differ by {gradient:.1e} of their largest"
+    );
+    Ok(format!(
+        "logits differ by {logits:.1e}, {} gradients by {gradient:.1e} of their largest",
+        gradients.len()
+    ))
+}
+
+pub(crate) fn optimiser_steps(device: Device) -> Result<String> {
+    let mut found = Vec::new();
+    for config in [
+        OptimiserConfig::sgd(),
+        OptimiserConfig::adam(),
+        OptimiserConfig::adamw(),
+    ] {
+        let run = |device| -> Result<Vec<Tensor>> {
+            let net = toy::network(device, Precision::F32, false)?;
+            let mut optimiser = Optimiser::new(config, net.parameters())?;
+            for _ in 0..3 {
+                let parameters = net.parameters();
+                let sums = parameters
+                    .iter()
+                    .map(|(_, w)| w.f_square()?.f_sum(Kind::Float));
+                let sums = sums.collect::<Result<Vec<_>, _>>()?;
+                Tensor::f_stack(&sums, 0)?
+                    .f_sum(Kind::Float)?
+                    .f_backward()?;
+                optimiser.step(parameters, 1e-2)?;
+                parameters.zero_grad()?;
+            }
+            Ok(net.parameters().iter().map(|(_, w)| w.detach()).collect())
+        };
+        let off = worst(&run(device)?, &run(Device::Cpu)?)?;
+        ensure!(off < 1e-5, "{config:?} differs by {off:.1e}");
+        found.push(format!("{off:.1e}"));
+    }
+    Ok(format!(
+        "SGD, Adam and AdamW differ by {}",
+        found.join(", ")
+    ))
+}
+
+pub(crate) fn copies(device: Device) -> Result<String> {
+    let image = Array4::from_shape_fn((2, 16, 16, 16), |(c, z, y, x)| {
+        (c * 4096 + z * 256 + y * 16 + x) as f32
+    });
+    for _ in 0..8 {
+        // The next copy must not overwrite what the last one still reads.
+        let there = images_to_tensor(&[image.view()], device)?;
+        let expected = images_to_tensor(&[image.view()], Device::Cpu)?;
+        ensure!(
+            there.f_to_device(Device::Cpu)?.f_equal(&expected)?,
+            "a copy differs"
+        );
+    }
+    Ok("8 copies are exact".into())
+}
+
+pub(crate) fn checkpointing(device: Device) -> Result<String> {
+    let off = worst(&outcome(device, true)?, &outcome(device, false)?)?;
+    // Some kernels of cuDNN add in an order that is not fixed.
+    let allowed = if device == Device::Cpu { 0.0 } else { 1e-2 };
+    ensure!(off <= allowed, "off by {off:.1e}");
+    Ok(format!("logits and gradients differ by {off:.1e}"))
+}
+
+const STEPS: usize = 40;
+
+fn same_curve(device: Device, precision: Precision) -> Result<String> {
+    let (narrow, wide) = (
+        toy::losses(device, precision, STEPS)?,
+        toy::losses(device, Precision::F32, STEPS)?,
+    );
+    let mean = |curve: &[f64]| curve[STEPS - 5..].iter().sum::<f64>() / 5.0;
+    let (a, b, first) = (mean(&narrow), mean(&wide), wide[0]);
+    ensure!(b < first - 0.5, "f32 did not learn: {first:.3} to {b:.3}");
+    // As a share of what was learnt.
+    let off = (a - b).abs() / (first - b);
+    ensure!(
+        off < 0.05,
+        "{a:.4} against {b:.4} in f32 after {STEPS} steps from {first:.4}"
+    );
+    Ok(format!(
+        "from {first:.3} to {a:.4}, in f32 to {b:.4}, in {STEPS} steps"
+    ))
+}
+
+pub(crate) fn bf16_curve(device: Device) -> Result<String> {
+    same_curve(device, Precision::Bf16)
+}
+
+pub(crate) fn fp16_curve(device: Device) -> Result<String> {
+    same_curve(device, Precision::Fp16)
+}
+
+pub(crate) fn sliding_window(device: Device) -> Result<String> {
+    let image = Array3::from_shape_fn((40, 70, 50), |(z, y, x)| {
+        (0.3 * z as f32).sin() + (0.2 * (y + x) as f32).cos()
+    });
+    let window = SlidingWindow::new([32; 3], 0.5, Tta::Mirror)?;
+    let run = |device| -> Result<Array4<f32>> {
+        let net = toy::network(device, Precision::F32, false)?;
+        let networks: [&dyn SegmentationNet; 1] = [net.as_ref()];
+        let found = window.predict(&networks, image.view(), &mut || true)?;
+        found.ok_or_else(|| anyhow::anyhow!("it stopped"))
+    };
+    let (here, there) = (run(device)?, run(Device::Cpu)?);
+    let off = here
+        .iter()
+        .zip(&there)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max);
+    ensure!(off < 1e-2, "logits differ by {off:.1e}");
+    Ok(format!(
+        "logits of {:?} voxels differ by at most {off:.1e}",
+        image.dim()
+    ))
+}
