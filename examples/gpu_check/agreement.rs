@@ -127,8 +127,9 @@ pub(crate) fn copies(device: Device) -> Result<String> {
 
 pub(crate) fn checkpointing(device: Device) -> Result<String> {
     let off = worst(&outcome(device, true)?, &outcome(device, false)?)?;
-    // Some kernels of cuDNN add in an order that is not fixed.
-    let allowed = if device == Device::Cpu { 0.0 } else { 1e-2 };
+    // Gradients of maps that are used twice may add up in another order, and some kernels of cuDNN
+    // have none that is fixed.
+    let allowed = if device == Device::Cpu { 1e-4 } else { 1e-2 };
     ensure!(off <= allowed, "off by {off:.1e}");
     Ok(format!("logits and gradients differ by {off:.1e}"))
 }

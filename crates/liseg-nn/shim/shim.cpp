@@ -155,14 +155,15 @@ char* liseg_fused_sgd(
     const at::Tensor* const* gradients,
     const at::Tensor* const* velocities,
     std::int64_t count,
+    std::int64_t velocity_count,  // 0 without momentum
     double lr,
     double momentum,
     double weight_decay,
     bool nesterov) {
   return guarded([&] {
     at::_fused_sgd_(
-        list(weights, count), list(gradients, count), list(velocities, count), weight_decay, momentum,
-        lr, 0.0, nesterov, false, false);
+        list(weights, count), list(gradients, count), list(velocities, velocity_count), weight_decay,
+        momentum, lr, 0.0, nesterov, false, false);
   });
 }
 

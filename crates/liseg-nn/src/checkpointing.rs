@@ -7,7 +7,7 @@ use tch::Tensor;
 /// runs the stage a second time.
 ///
 /// Values and gradients are those of `stage(inputs)`; on a CPU bit for bit, as the same operations run
-/// in the same order. `trained` is one of the stage's weights that require a gradient, if one does:
+/// in the same order. (Where a map feeds several stages, their gradients may add up in another order.) `trained` is one of the stage's weights that require a gradient, if one does:
 /// through it the result requires one even where no input does. Where no gradients are recorded this
 /// is `stage(inputs)`.
 ///

@@ -33,6 +33,7 @@ unsafe extern "C" {
         gradients: *const *const C_tensor,
         velocities: *const *const C_tensor,
         count: i64,
+        velocity_count: i64,
         lr: f64,
         momentum: f64,
         weight_decay: f64,
@@ -157,13 +158,15 @@ pub(crate) fn fused_sgd(
     if w.len() != g.len() || w.len() != v.len() && !(v.is_empty() && momentum.abs() == 0.0) {
         return Err(Error::Weights("lists of unequal length".into()));
     }
-    // SAFETY: three arrays of `count` pointers to live tensors, whose contents libtorch checks.
+    // SAFETY: arrays of as many pointers to live tensors as the counts beside them say, whose contents
+    // libtorch checks.
     outcome(unsafe {
         liseg_fused_sgd(
             w.as_ptr(),
             g.as_ptr(),
             v.as_ptr(),
             w.len() as i64,
+            v.len() as i64,
             lr,
             momentum,
             weight_decay,

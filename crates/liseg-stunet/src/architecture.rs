@@ -220,7 +220,15 @@ mod tests {
             assert_eq!(da.len(), db.len());
             for (i, (a, b)) in da.iter().zip(&db).enumerate() {
                 assert_eq!(a.defined(), b.defined(), "gradient {i}, {frozen} frozen");
-                assert!(!a.defined() || a.equal(b), "gradient {i}, {frozen} frozen");
+                if a.defined() {
+                    // Gradients of maps that are used twice may add up in another order.
+                    let off = (a - b).abs().max().double_value(&[]);
+                    let largest = a.abs().max().double_value(&[]);
+                    assert!(
+                        off <= 1e-5 * largest + 1e-9,
+                        "gradient {i}: {off} of {largest}"
+                    );
+                }
             }
         }
     }

@@ -7,7 +7,7 @@ use liseg_nn::{Optimiser, OptimiserConfig, Precision, SegmentationNet, clip_grad
 use liseg_stunet::{StuNet, StuNetConfig};
 use liseg_volume::Seed;
 
-const SIDE: i64 = 32;
+const SIDE: i64 = 16;
 const STEPS: usize = 30;
 
 /// A bright ball in waves, and which voxels are the ball.
@@ -15,10 +15,10 @@ fn problem() -> (Tensor, Target) {
     let (mut image, mut label) = (Vec::new(), Vec::new());
     for i in 0..SIDE * SIDE * SIDE {
         let (z, y, x) = (i / (SIDE * SIDE), i / SIDE % SIDE, i % SIDE);
-        let squared: i64 = [z, y, x].iter().map(|c| (c - 14) * (c - 14)).sum();
+        let squared: i64 = [z, y, x].iter().map(|c| (c - 7) * (c - 7)).sum();
         let wave = (0.7 * z as f32).sin() + (1.1 * (y + 2 * x) as f32).cos();
-        image.push(0.6 * wave + f32::from(u8::from(squared < 64)));
-        label.push(i64::from(squared < 64));
+        image.push(0.6 * wave + f32::from(u8::from(squared < 20)));
+        label.push(i64::from(squared < 20));
     }
     let image = Tensor::from_slice(&image).view([1, 1, SIDE, SIDE, SIDE]);
     let label = Tensor::from_slice(&label).view([1, SIDE, SIDE, SIDE]);
@@ -28,6 +28,7 @@ fn problem() -> (Tensor, Target) {
 fn losses(precision: Precision) -> Vec<f64> {
     let config = StuNetConfig {
         widths: [8, 8, 8, 8, 8, 8],
+        strides: [[2; 3], [2; 3], [1; 3], [1; 3], [1; 3]],
         precision,
         ..StuNetConfig::small(2)
     };

@@ -308,9 +308,12 @@ mod tests {
     fn every_weight_that_reaches_a_loss_gets_a_gradient() {
         let net = small(true);
         let images = Tensor::rand([1, 1, 4, 16, 8], (Kind::Float, Device::Cpu));
-        for logits in net.forward_scales(&images).unwrap() {
-            logits.square().mean(Kind::Float).backward();
-        }
+        let scales = net.forward_scales(&images).unwrap();
+        let terms: Vec<_> = scales
+            .iter()
+            .map(|s| s.square().mean(Kind::Float))
+            .collect();
+        Tensor::stack(&terms, 0).sum(Kind::Float).backward();
         for (name, weight) in net.parameters().iter() {
             assert!(weight.grad().defined(), "{name}");
         }
