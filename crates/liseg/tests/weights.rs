@@ -218,3 +218,46 @@ fn a_plain_unet_trains_and_predicts() {
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(masks.join("case_5.nii.gz").is_file());
 }
+
+/// A learning rate that blows the weights up ends the run, names the cases, keeps the checkpoint.
+#[test]
+fn gradients_that_are_no_numbers_end_the_run_and_name_its_cases() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = preprocessed(folder.path());
+    let config = write_config(folder.path(), &data, "supervised");
+    let run = folder.path().join("run");
+    let output = liseg(&[
+        "train",
+        path(&config),
+        "--out",
+        path(&run),
+        "--set",
+        "training.learning_rate=1e37",
+        "--set",
+        "training.gradient_clip=1e30",
+        "--set",
+        "optimiser.name=sgd",
+    ]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let message = stderr(&output);
+    assert!(message.contains("not finite"), "{message}");
+    assert!(message.contains("case_"), "{message}");
+    let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default();
+    assert!(!text.contains("NaN"), "{text}");
+}
+
+#[test]
+fn half_precision_is_refused_where_there_is_no_gpu() {
+    if liseg::nn::runtime::cuda_devices().is_ok() {
+        eprintln!("skipped: there is a GPU");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let data = preprocessed(folder.path());
+    let config = write_config(folder.path(), &data, "supervised");
+    let run = folder.path().join("run");
+    let set = ["--set", "precision=fp16"];
+    let output = liseg(&[&["train", path(&config), "--out", path(&run)], &set[..]].concat());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("bf16"), "{}", stderr(&output));
+}
