@@ -10,9 +10,11 @@ use clap::Parser;
 use liseg::nn::loss::{DeepSupervision, DiceCrossEntropy, Target};
 use liseg::nn::tch::{Cuda, Device, Kind, Tensor, no_grad_guard};
 use liseg::nn::{DeviceChoice, Optimiser, OptimiserConfig, Precision};
-use liseg::nn::{clip_gradients, runtime};
+use liseg::nn::{TensorMap, Transfer, Weights, checkpoint, clip_gradients, runtime, transfer};
 use liseg::stunet::{Architecture, Size, StuNetConfig, UnetConfig};
 use liseg::volume::{Seed, Spacing};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Instant;
 
 #[derive(Parser)]
@@ -41,12 +43,18 @@ struct Options {
     /// predict, train, or both.
     #[arg(long, default_value = "both")]
     what: String,
-    /// Timed repetitions, after one that warms up.
+    /// Timed repetitions after one that warms up; 0 times that one.
     #[arg(long, default_value_t = 1)]
     repeat: usize,
     /// Compute maps again in the backward pass instead of keeping them.
     #[arg(long)]
     checkpointing: bool,
+    /// Weights to load first.
+    #[arg(long)]
+    weights: Option<PathBuf>,
+    /// Write the network's weights as safetensors, and time nothing.
+    #[arg(long)]
+    save: Option<PathBuf>,
 }
 
 fn main() -> Result<()> {
@@ -67,11 +75,26 @@ fn main() -> Result<()> {
     let &[z, y, x] = o.patch.as_slice() else {
         bail!("the patch needs three sides, z,y,x");
     };
-    let net = shape(&o)?
+    let mut net = shape(&o)?
         .with_precision(precision)
         .build(device, &mut Seed(1).stream("weights", 0, 0))?;
+    if let Some(file) = &o.save {
+        let mut tensors = TensorMap::new();
+        net.parameters().save_into("", &mut tensors)?;
+        return Ok(checkpoint::write(file, &tensors, &BTreeMap::new())?);
+    }
+    let start = Instant::now();
+    if let Some(file) = &o.weights {
+        transfer(
+            net.as_mut(),
+            Weights::open(file)?.tensors,
+            Transfer::default(),
+        )?;
+    }
+    let loading = start.elapsed().as_secs_f64();
     let images = Tensor::f_randn([o.batch, 1, z, y, x], (Kind::Float, device))?;
-    let mut found = format!("{{\"parameters\": {}", net.parameters().count());
+    let count = net.parameters().count();
+    let mut found = format!("{{\"parameters\": {count}, \"load_s\": {loading:.2}");
     if o.what != "train" {
         let seconds = best(o.repeat, device, || {
             let _guard = no_grad_guard();
@@ -145,14 +168,14 @@ struct Seconds {
 
 fn best(repeat: usize, device: Device, mut call: impl FnMut() -> Result<f64>) -> Result<Seconds> {
     let mut fastest: Option<Seconds> = None;
-    for round in 0..=repeat.max(1) {
+    for round in 0..=repeat {
         synchronize(device);
         let start = Instant::now();
         let part = call()?;
         synchronize(device);
         let whole = start.elapsed().as_secs_f64();
-        // The first round warms up.
-        if round > 0 && fastest.as_ref().is_none_or(|f| whole < f.whole) {
+        // The first round warms up, unless it is the only one.
+        if (round > 0 || repeat == 0) && fastest.as_ref().is_none_or(|f| whole < f.whole) {
             fastest = Some(Seconds { whole, part });
         }
     }

@@ -218,16 +218,16 @@ mod tests {
                 assert!(a.equal(b), "logits {i}");
             }
             assert_eq!(da.len(), db.len());
+            let largest = |t: &Tensor| t.abs().max().double_value(&[]);
+            let defined = da.iter().filter(|t| t.defined());
+            let scale = defined.map(largest).fold(0.0, f64::max);
             for (i, (a, b)) in da.iter().zip(&db).enumerate() {
                 assert_eq!(a.defined(), b.defined(), "gradient {i}, {frozen} frozen");
                 if a.defined() {
-                    // Gradients of maps that are used twice may add up in another order.
-                    let off = (a - b).abs().max().double_value(&[]);
-                    let largest = a.abs().max().double_value(&[]);
-                    assert!(
-                        off <= 1e-5 * largest + 1e-9,
-                        "gradient {i}: {off} of {largest}"
-                    );
+                    // Gradients of maps that are used twice may add up in another order; those of
+                    // biases in front of a norm are nothing but such rounding.
+                    let off = largest(&(a - b));
+                    assert!(off <= 1e-4 * scale, "gradient {i}: {off} of {scale}");
                 }
             }
         }

@@ -258,6 +258,6 @@ fn half_precision_is_refused_where_there_is_no_gpu() {
     let run = folder.path().join("run");
     let set = ["--set", "precision=fp16"];
     let output = liseg(&[&["train", path(&config), "--out", path(&run)], &set[..]].concat());
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("bf16"), "{}", stderr(&output));
 }
