@@ -95,11 +95,13 @@ def nnunet(folder):
     environment = {**os.environ, "nnUNet_raw": str(folder / "raw"), "nnUNet_results": str(folder / "results"),
                    "nnUNet_preprocessed": str(folder / "preprocessed")}
     bin = pathlib.Path(sys.executable).parent
-    plan = [str(bin / "nnUNetv2_plan_and_preprocess"), "-d", "950", "--no_pp", "-npfp", "1"]
-    subprocess.run(plan, env=environment, check=True, capture_output=True)
+    plans = folder / "preprocessed/Dataset950_Bench/nnUNetPlans.json"
+    if not plans.exists():
+        plan = [str(bin / "nnUNetv2_plan_and_preprocess"), "-d", "950", "--no_pp", "-npfp", "1"]
+        subprocess.run(plan, env=environment, check=True, capture_output=True)
     command = [str(bin / "nnUNetv2_preprocess"), "-d", "950", "-c", "3d_fullres", "-np", str(WORKERS)]
     _, seconds, most = timed(command, environment)
-    plans = json.loads((folder / "preprocessed/Dataset950_Bench/nnUNetPlans.json").read_text())
+    plans = json.loads(plans.read_text())
     configuration = plans["configurations"]["3d_fullres"]
     inverse = np.argsort(plans["transpose_forward"])
     return seconds, most, [configuration["spacing"][a] for a in inverse]

@@ -6,16 +6,21 @@
 DATASET is in nnU-Net's raw layout, one channel. Needs nnunetv2, nibabel and safetensors. Every image
 of the data set takes part; one without a label gets an empty one. Each data set is preprocessed on the
 grid that nnU-Net plans for it and on others that make it resample, by nnU-Net's `DefaultPreprocessor`
-with the planned configuration and by LiSeg's `preprocess_dataset` with the same spacing. A second copy of
-each data set has its outer rows and columns set to zero, so that nnU-Net plans masked z-scores. LiSeg turns
-images to RAS first, which nnU-Net does not: nnU-Net's arrays are turned for the comparison. Label -1
-(outside of the non-zero mask) is background in LiSeg.
+with the planned configuration and by LiSeg's `preprocess_dataset` with the same spacing. LiSeg turns images to
+RAS first, which nnU-Net does not: nnU-Net's arrays are turned for the comparison. Label -1 (outside of the
+non-zero mask) is background in LiSeg.
+
+Three copies of each data set are compared: as it is stored; turned to RAS beforehand, because a label exactly
+between two voxels goes to the one behind, and which one that is depends on the direction of the axis; and turned
+with outer rows and columns set to zero, so that nnU-Net plans masked z-scores.
 
 Intensities are z-scores, so a difference is in standard deviations of the image. Exits 1 when one is
-above 1e-3, or when a shape or more than one label in 100,000 voxels differs.
+above 1e-3, when a shape differs, or, of images in RAS, more than one label in 100,000 voxels.
 """
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import pathlib
@@ -31,16 +36,22 @@ TOLERANCE = 1e-3
 LABELS = 1e-5
 
 
-def framed(image, path):
-    """Writes an image with an eighth of its rows and columns on every side set to zero."""
-    voxels = np.asarray(image.dataobj)
-    kept = np.zeros_like(voxels)
-    x, y = (slice(n // 8, n - n // 8) for n in voxels.shape[:2])
-    kept[x, y] = voxels[x, y]
-    nibabel.save(nibabel.Nifti1Image(kept, image.affine, image.header), path)
+def changed(source, target, how):
+    """Copies a file, in RAS and with an eighth of its rows and columns on every side at zero if asked."""
+    if how == "as stored":
+        shutil.copy(source, target)
+        return
+    image = nibabel.as_closest_canonical(nibabel.load(source))
+    if how == "RAS, framed" and source.name.endswith("_0000.nii.gz"):
+        voxels = np.asarray(image.dataobj)
+        kept = np.zeros_like(voxels)
+        x, y = (slice(n // 8, n - n // 8) for n in voxels.shape[:2])
+        kept[x, y] = voxels[x, y]
+        image = nibabel.Nifti1Image(kept, image.affine, image.header)
+    nibabel.save(image, target / source.name)
 
 
-def raw_copy(source, raw, number, frame):
+def raw_copy(source, raw, number, how):
     """All images of a data set as labelled training cases of one that nnU-Net takes."""
     target = raw / f"Dataset{number:03d}_Parity"
     (target / "imagesTr").mkdir(parents=True)
@@ -49,15 +60,12 @@ def raw_copy(source, raw, number, frame):
     for images, labels in (("imagesTr", "labelsTr"), ("imagesUn", None), ("imagesTs", "labelsTs")):
         for image in sorted((source / images).glob("*_0000.nii.gz")):
             name = image.name.replace("_0000", "")
-            if frame:
-                framed(nibabel.load(image), target / "imagesTr" / image.name)
-            else:
-                shutil.copy(image, target / "imagesTr")
+            changed(image, target / "imagesTr", how)
             label = source / labels / name if labels else None
             if label and label.exists():
-                shutil.copy(label, target / "labelsTr")
+                changed(label, target / "labelsTr", how)
             else:
-                like = nibabel.load(image)
+                like = nibabel.load(target / "imagesTr" / image.name)
                 empty = nibabel.Nifti1Image(np.zeros(like.shape, np.uint8), like.affine)
                 nibabel.save(empty, target / "labelsTr" / name)
             cases += 1
@@ -72,8 +80,9 @@ def nnunet_plan(number):
     from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments
     from nnunetv2.paths import nnUNet_preprocessed
 
-    extract_fingerprints([number], num_processes=1, check_dataset_integrity=False)
-    plan_experiments([number])
+    with contextlib.redirect_stdout(io.StringIO()):
+        extract_fingerprints([number], num_processes=1, check_dataset_integrity=False)
+        plan_experiments([number])
     folder = pathlib.Path(nnUNet_preprocessed) / f"Dataset{number:03d}_Parity"
     return json.loads((folder / "nnUNetPlans.json").read_text())
 
@@ -115,8 +124,8 @@ def read(store, case):
     return tensors["image"][0], tensors["label"]
 
 
-def compare(name, program, source, raw, number, frame):
-    dataset = raw_copy(source, raw, number, frame)
+def compare(program, source, raw, number, how):
+    dataset = raw_copy(source, raw, number, how)
     plans = nnunet_plan(number)
     inverse = np.argsort(plans["transpose_forward"])
     planned = [plans["configurations"]["3d_fullres"]["spacing"][a] for a in inverse]
@@ -128,7 +137,7 @@ def compare(name, program, source, raw, number, frame):
         worst, total, voxels, wrong, shapes, largest = 0.0, 0.0, 0, 0, 0, 0.0
         masked = plans["configurations"]["3d_fullres"]["use_mask_for_norm"][0]
         if plan["use_mask_for_norm"] != masked:
-            sys.exit(f"{name}: use_mask_for_norm is {plan['use_mask_for_norm']}, nnU-Net has {masked}")
+            sys.exit(f"{source}: use_mask_for_norm is {plan['use_mask_for_norm']}, nnU-Net has {masked}")
         files = sorted((dataset / "imagesTr").glob("*.nii.gz"))
         for file in files:
             image, label = read(store, file.name.replace("_0000.nii.gz", ""))
@@ -142,7 +151,7 @@ def compare(name, program, source, raw, number, frame):
             voxels += difference.size
             largest = max(largest, np.abs(data).max())
             wrong += int((label != np.maximum(segmentation, 0)).sum())
-        yield dict(data=name, grid=grid, spacing=[round(s, 3) for s in spacing], cases=len(files),
+        yield dict(data=source.name, how=how, grid=grid, spacing=[round(s, 3) for s in spacing], cases=len(files),
                    masked=masked, voxels=voxels, worst=worst, mean=total / max(voxels, 1),
                    largest=largest, labels=wrong, shapes=shapes)
 
@@ -160,15 +169,15 @@ def main():
                                 ("nnUNet_results", folder / "results")):
             place.mkdir()
             os.environ[variable] = str(place)
-        lines = ["| data | grid | spacing z, y, x (mm) | images | masked | voxels | largest difference (sd) "
-                 "| mean | labels that differ |", "|---|---|---|---|---|---|---|---|---|"]
+        lines = ["| data | orientation | grid | spacing z, y, x (mm) | images | masked | voxels "
+                 "| largest difference (sd) | mean | labels that differ |", "|---" * 10 + "|"]
         met = True
-        copies = [(dataset, frame) for dataset in chosen.datasets for frame in (False, True)]
-        for number, (dataset, frame) in enumerate(copies, 900):
-            name = f"{dataset.name}, framed" if frame else dataset.name
-            for r in compare(name, chosen.program, dataset, raw, number, frame):
-                met &= r["worst"] <= TOLERANCE and r["shapes"] == 0 and r["labels"] <= LABELS * r["voxels"]
-                lines.append(f"| {r['data']} | {r['grid']} | {r['spacing']} | {r['cases']} | {'yes' if r['masked'] else 'no'} "
+        copies = [(dataset, how) for dataset in chosen.datasets for how in ("as stored", "RAS", "RAS, framed")]
+        for number, (dataset, how) in enumerate(copies, 900):
+            for r in compare(chosen.program, dataset, raw, number, how):
+                met &= r["worst"] <= TOLERANCE and r["shapes"] == 0
+                met &= how == "as stored" or r["labels"] <= LABELS * r["voxels"]
+                lines.append(f"| {r['data']} | {r['how']} | {r['grid']} | {r['spacing']} | {r['cases']} | {'yes' if r['masked'] else 'no'} "
                              f"| {r['voxels']:,} | {r['worst']:.1e} | {r['mean']:.1e} | {r['labels']} |")
                 print(lines[-1], file=sys.stderr, flush=True)
         text = "\n".join(lines) + "\n"
