@@ -95,6 +95,9 @@ fn a_broken_case_does_not_keep_the_others_from_being_preprocessed() {
     let mut bytes = std::fs::read(&stored).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(&stored, bytes).unwrap();
+    let verified = liseg(&["verify", path(&data), "--json"]);
+    assert_eq!(verified.status.code(), Some(1), "{}", stderr(&verified));
+    assert_eq!(stdout_json(&verified)["errors"], 1);
     assert_eq!(
         stdout_json(&liseg(&arguments))["written"],
         serde_json::json!(["case_2"])
@@ -146,9 +149,9 @@ fn a_collection_is_imported_verified_split_and_trained_on() {
         "--layout",
         "liqa",
         "--patients",
-        "4",
+        "2",
         "--labelled",
-        "3",
+        "2",
         "--test",
         "1",
     ]);
@@ -163,7 +166,7 @@ fn a_collection_is_imported_verified_split_and_trained_on() {
         path(&dataset),
         "--json",
     ]));
-    assert_eq!(report["labelled"], 3);
+    assert_eq!(report["labelled"], 2);
     assert_eq!(errors(&dataset), 0);
     let cases = std::fs::read_to_string(dataset.join("cases.json")).unwrap();
     let cases: serde_json::Value = serde_json::from_str(&cases).unwrap();

@@ -1,7 +1,7 @@
 //! `liseg verify`.
 
 use super::{Failure, Outcome, Result, Shared, print_json, progress};
-use liseg::data::{Dataset, Finding, Layout, Severity};
+use liseg::data::{CaseStore, Dataset, Finding, Layout, Severity};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -9,10 +9,10 @@ use std::path::PathBuf;
 ///
 /// Reads every file: whether it can be read whole, image and label lie on one grid, label values
 /// are declared, voxels are finite, masks and images are not empty. Errors make the exit status 1;
-/// warnings do not.
+/// warnings do not. Of preprocessed cases the checksums are compared.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Verify {
-    /// An nnU-Net raw dataset, or a collection in the layout of LiQA or ATLAS 2023.
+    /// An nnU-Net raw dataset, a collection in the layout of LiQA or ATLAS 2023, or preprocessed cases.
     dataset: PathBuf,
     /// The layout, nnunet, liqa or atlas; told by the files when absent.
     #[arg(long, value_name = "LAYOUT")]
@@ -27,6 +27,9 @@ impl Verify {
         if !self.dataset.is_dir() {
             let folder = self.dataset.display();
             return Err(Failure::work(format!("there is no folder {folder}")));
+        }
+        if self.dataset.join("store.json").is_file() {
+            return self.store(shared);
         }
         let layout = self.layout.or_else(|| Layout::detect(&self.dataset));
         let dataset = layout.unwrap_or(Layout::Nnunet).open(&self.dataset)?;
@@ -47,6 +50,39 @@ impl Verify {
             }));
         } else {
             print(&dataset, &findings, shared);
+        }
+        Ok(if errors == 0 {
+            Outcome::Done
+        } else {
+            Outcome::Partly
+        })
+    }
+}
+
+impl Verify {
+    /// Compares the checksums of preprocessed cases.
+    fn store(&self, shared: &Shared) -> Result<Outcome> {
+        let store = CaseStore::open(&self.dataset)?;
+        let spinner = progress::spinner(shared, "checking");
+        let damaged = store.damaged();
+        spinner.finish_and_clear();
+        let (cases, errors) = (store.cases().len(), damaged.len());
+        let messages: Vec<String> = damaged.iter().map(ToString::to_string).collect();
+        if shared.json {
+            let findings = messages
+                .iter()
+                .map(|message| json!({"severity": "error", "message": message}));
+            print_json(&json!({
+                "cases": cases,
+                "errors": errors,
+                "warnings": 0,
+                "findings": findings.collect::<Vec<_>>(),
+            }));
+        } else {
+            for message in messages {
+                println!("error    {message}");
+            }
+            println!("{cases} preprocessed cases, {errors} damaged");
         }
         Ok(if errors == 0 {
             Outcome::Done
