@@ -2,8 +2,8 @@
 
 use crate::{Failure, best};
 use liseg_data::{
-    CaseStore, Dataset, Fingerprint, Plan, PlanOptions, PreprocessOptions, StoredCase,
-    preprocess_dataset,
+    CaseStore, Dataset, Fingerprint, NnunetPlanner, Plan, PlanOptions, PreprocessOptions,
+    StoredCase, preprocess_dataset,
 };
 use liseg_volume::{Seed, Spacing};
 use std::hint::black_box;
@@ -14,6 +14,7 @@ use std::time::Instant;
 pub(crate) fn run(task: &str, repeat: usize, files: &[String]) -> Option<Result<f64, Failure>> {
     match task {
         "preprocess" => Some(preprocess(files)),
+        "nnunet-plans" => Some(nnunet_plans(files)),
         "foreground-draw" => Some(draw(files)),
         "crop" => Some(crop(repeat, files)),
         _ => None,
@@ -51,6 +52,22 @@ fn preprocess(arguments: &[String]) -> Result<f64, Failure> {
         Some((case, error)) => Err(format!("{case}: {error}").into()),
         None => Ok(seconds),
     }
+}
+
+/// Seconds to measure and plan a data set as nnU-Net does; writes its plans: folder, file.
+fn nnunet_plans(arguments: &[String]) -> Result<f64, Failure> {
+    let folder = Path::new(argument(arguments, 0)?);
+    let name = folder.file_name().ok_or("the folder has no name")?;
+    let start = Instant::now();
+    let dataset = Dataset::open(folder)?;
+    let fingerprint = Fingerprint::of(&dataset)?;
+    let planner = NnunetPlanner::new(
+        &name.to_string_lossy(),
+        &fingerprint,
+        dataset.labels().len(),
+    );
+    planner.write(Path::new(argument(arguments, 1)?))?;
+    Ok(start.elapsed().as_secs_f64())
 }
 
 /// Mean seconds of a random foreground voxel over many draws from all cases of a store.

@@ -111,6 +111,33 @@ def theirs(dataset, plans, spacing, file):
     return turned(data[0], file, forward), turned(segmentation[0], file, forward)
 
 
+def same_plans(program, dataset, plans):
+    """Whether LiSeg plans for nnU-Net what nnU-Net plans, to nine digits and without the sampled intensities."""
+    file = dataset.parent / "plans.json"
+    subprocess.run([program, "nnunet-plans", "1", str(dataset), str(file)], check=True, capture_output=True)
+    found = json.loads(file.read_text())
+
+    def differ(a, b, at):
+        if isinstance(b, dict):
+            if set(a) != set(b):
+                return [f"{at}: {sorted(set(a) ^ set(b))}"]
+            return [d for key in b for d in differ(a[key], b[key], f"{at}/{key}")]
+        if isinstance(b, list):
+            if len(a) != len(b):
+                return [f"{at}: {a} {b}"]
+            return [d for i, (x, y) in enumerate(zip(a, b)) for d in differ(x, y, f"{at}/{i}")]
+        if isinstance(b, float) or isinstance(a, float):
+            return [] if abs(a - b) <= 1e-9 * max(1, abs(b)) else [f"{at}: {a} {b}"]
+        return [] if a == b else [f"{at}: {a} {b}"]
+
+    for one in (found, plans):
+        one.pop("foreground_intensity_properties_per_channel", None)
+    different = differ(found, plans, "plans")
+    for line in different:
+        print(line, file=sys.stderr)
+    return not different
+
+
 def ours(program, dataset, spacing, store):
     command = [program, "preprocess", "1", str(dataset), str(store), "2", ",".join(map(str, spacing))]
     subprocess.run(command, check=True, capture_output=True)
@@ -127,6 +154,7 @@ def read(store, case):
 def compare(program, source, raw, number, how):
     dataset = raw_copy(source, raw, number, how)
     plans = nnunet_plan(number)
+    planned_alike = same_plans(program, dataset, dict(plans))
     inverse = np.argsort(plans["transpose_forward"])
     planned = [plans["configurations"]["3d_fullres"]["spacing"][a] for a in inverse]
     grids = {"planned": planned, "finer slices": [planned[0] * 0.7, planned[1] * 1.3, planned[2] * 1.3],
@@ -151,7 +179,7 @@ def compare(program, source, raw, number, how):
             voxels += difference.size
             largest = max(largest, np.abs(data).max())
             wrong += int((label != np.maximum(segmentation, 0)).sum())
-        yield dict(data=source.name, how=how, grid=grid, spacing=[round(s, 3) for s in spacing], cases=len(files),
+        yield dict(data=source.name, how=how, plans=planned_alike, grid=grid, spacing=[round(s, 3) for s in spacing], cases=len(files),
                    masked=masked, voxels=voxels, worst=worst, mean=total / max(voxels, 1),
                    largest=largest, labels=wrong, shapes=shapes)
 
@@ -169,15 +197,15 @@ def main():
                                 ("nnUNet_results", folder / "results")):
             place.mkdir()
             os.environ[variable] = str(place)
-        lines = ["| data | orientation | grid | spacing z, y, x (mm) | images | masked | voxels "
-                 "| largest difference (sd) | mean | labels that differ |", "|---" * 10 + "|"]
+        lines = ["| data | orientation | grid | spacing z, y, x (mm) | images | masked | plans | voxels "
+                 "| largest difference (sd) | mean | labels that differ |", "|---" * 11 + "|"]
         met = True
         copies = [(dataset, how) for dataset in chosen.datasets for how in ("as stored", "RAS", "RAS, framed")]
         for number, (dataset, how) in enumerate(copies, 900):
             for r in compare(chosen.program, dataset, raw, number, how):
-                met &= r["worst"] <= TOLERANCE and r["shapes"] == 0
+                met &= r["worst"] <= TOLERANCE and r["shapes"] == 0 and r["plans"]
                 met &= how == "as stored" or r["labels"] <= LABELS * r["voxels"]
-                lines.append(f"| {r['data']} | {r['how']} | {r['grid']} | {r['spacing']} | {r['cases']} | {'yes' if r['masked'] else 'no'} "
+                lines.append(f"| {r['data']} | {r['how']} | {r['grid']} | {r['spacing']} | {r['cases']} | {'yes' if r['masked'] else 'no'} | {'equal' if r['plans'] else 'DIFFER'} "
                              f"| {r['voxels']:,} | {r['worst']:.1e} | {r['mean']:.1e} | {r['labels']} |")
                 print(lines[-1], file=sys.stderr, flush=True)
         text = "\n".join(lines) + "\n"

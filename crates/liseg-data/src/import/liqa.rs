@@ -83,16 +83,20 @@ impl Role {
     /// without masks have.
     fn of(root: &Path, folder: &Path) -> Self {
         let parts = relative(root.parent().unwrap_or(root), folder).to_ascii_lowercase();
-        let has = |word: &str| parts.split('/').any(|part| part.contains(word));
+        let has = |words: &[&str]| {
+            parts
+                .split(['/', '_', '-', ' ', '.'])
+                .any(|part| words.contains(&part))
+        };
         let listed = folder
             .ancestors()
             .take_while(|ancestor| ancestor.starts_with(root))
             .any(|ancestor| ancestor.join("info.csv").is_file());
-        if has("train") {
+        if has(&["train", "training"]) {
             Self::Training
-        } else if has("val") {
+        } else if has(&["val", "valid", "validation"]) {
             Self::Validation
-        } else if has("test") || listed {
+        } else if has(&["test", "testing"]) || listed {
             Self::Test
         } else {
             Self::Training
@@ -322,5 +326,15 @@ mod tests {
             (centre("153-A-S1"), centre("1053-A-S5"), centre("1053")),
             (None, None, None)
         );
+    }
+
+    #[test]
+    fn roles_are_told_by_whole_words() {
+        let root = Path::new("/data/evaluation");
+        let role = |below: &str| Role::of(root, &root.join(below));
+        assert_eq!(role("Liver"), Role::Training);
+        assert_eq!(role("LiQA_training_data"), Role::Training);
+        assert_eq!(role("LiQA_val/Data"), Role::Validation);
+        assert_eq!(role("LiQA-test"), Role::Test);
     }
 }
