@@ -82,7 +82,7 @@ def make_model(liseg, out):
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
         quiet = ["--quiet", "--threads", str(THREADS)]
-        subprocess.run([liseg, "phantom", "--out", out / "dataset", "--patients", "2", *quiet], check=True)
+        subprocess.run([liseg, "phantom", "--out", out / "dataset", "--patients", "3", "--labelled", "2", *quiet], check=True)
         plan = out / "plan.json"
         subprocess.run([liseg, "plan", out / "dataset", "--out", plan, *quiet], check=True)
         text = json.loads(plan.read_text())

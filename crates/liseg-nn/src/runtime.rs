@@ -103,6 +103,17 @@ pub fn keep_large_blocks() {
     }
 }
 
+/// Gives memory that was freed but kept for reuse back to the system, as after loading weights, so that
+/// [`resident_memory_bytes`] says what is in use. Does nothing where the allocator is not glibc's.
+pub fn release_free_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[expect(unsafe_code, reason = "malloc_trim has no safe wrapper")]
+    // SAFETY: malloc_trim only returns free pages to the system and may be called at any time.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// The largest amount of memory this process has held so far, in bytes, where the system says.
 pub fn peak_memory_bytes() -> Option<u64> {
     status_bytes("VmHWM:")

@@ -74,8 +74,8 @@ pub(crate) fn section(evaluations: &[Evaluation]) -> Option<String> {
 
 fn row(pair: &PairedDifference) -> String {
     let signed = |value: f64| {
-        let sign = if value > 0.0 { "+" } else { "" };
-        format!("{sign}{}", number(pair.measure, Some(value)))
+        let shown = number(pair.measure, Some(value.abs()));
+        format!("{}{shown}", if value < 0.0 { '−' } else { '+' })
     };
     let p = |p: f64| {
         if p < 0.0001 {

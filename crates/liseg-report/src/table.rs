@@ -82,7 +82,7 @@ pub(crate) fn comparison(series: &[Series<'_>]) -> String {
             };
             let interval = summary.mean_interval.map(|[low, high]| {
                 let [low, high] = [low, high].map(|end| number(measure, Some(end)));
-                format!("<small>95 % interval {low}–{high}</small>")
+                format!("<small>[{low}, {high}]</small>")
             });
             body += &format!(
                 "<td class=\"{class}\"><span class=\"mean\">{mean}</span>{}{}<small>median \
@@ -108,7 +108,7 @@ pub(crate) fn comparison(series: &[Series<'_>]) -> String {
         );
     }
     boxed(
-        "Mean ± standard deviation over cases, bootstrap interval of the mean; the best mean is bold",
+        "Mean ± standard deviation over cases, [95 % bootstrap interval of the mean]; the best mean is bold",
         &head,
         &body,
     )

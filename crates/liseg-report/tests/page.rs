@@ -99,7 +99,7 @@ fn a_study_makes_a_whole_page() {
         2,
         "{tests}"
     );
-    assert!(tests.contains("95 % interval") && comparison.contains("95 % interval"));
+    assert!(tests.contains("95 % interval") && comparison.contains("[95 % bootstrap interval"));
     let groups = section(&html, "groups");
     assert_eq!(
         groups.matches("class=\"whisker\"").count(),

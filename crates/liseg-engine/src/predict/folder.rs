@@ -226,6 +226,7 @@ fn plan_memory(
             Some(FileSize { geometry, bytes })
         })
         .collect();
+    liseg_nn::runtime::release_free_memory();
     let resident = liseg_nn::runtime::resident_memory_bytes().unwrap_or(0);
     let mut window = model.window().clone();
     let estimate = |window: &super::SlidingWindow| {
