@@ -149,6 +149,12 @@ fn memory_is_foretold_and_kept() {
             read_labels(b).unwrap().volume
         );
     }
+    let [foretold, held] = [&tight["memory"]["predicted_peak"], &tight["peak_memory"]];
+    let ratio = foretold.as_f64().unwrap() / held.as_f64().unwrap();
+    assert!(
+        (ratio - 1.0).abs() < 0.2,
+        "{ratio} of what was held was foretold"
+    );
     let refused = predict(path(&at("none")), &["--max-memory", "20MB"]);
     assert_eq!(refused.status.code(), Some(2));
     let text = stderr(&refused);
