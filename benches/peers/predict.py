@@ -194,7 +194,9 @@ def nnunet_plans(description):
     return dict(
         dataset_name="Dataset001_Peers", plans_name="nnUNetPlans", image_reader_writer="SimpleITKIO",
         transpose_forward=[0, 1, 2], transpose_backward=[0, 1, 2], label_manager="LabelManager",
-        experiment_planner_used="ExperimentPlanner", foreground_intensity_properties_per_channel={},
+        experiment_planner_used="ExperimentPlanner",
+        foreground_intensity_properties_per_channel={"0": dict.fromkeys(
+            ("mean", "median", "std", "min", "max", "percentile_99_5", "percentile_00_5"), 0.0)},
         original_median_spacing_after_transp=list(plan["spacing"]), original_median_shape_after_transp=[64, 320, 320],
         configurations={"3d_fullres": configuration})
 
