@@ -31,6 +31,8 @@ pub struct LabelledPatch {
 pub struct UnlabelledPatch {
     /// Intensities `[c, z, y, x]`; 0 outside the image.
     pub image: Array4<f32>,
+    /// Strong views: `image` after further transforms, each with its own draws.
+    pub strong: Vec<Array4<f32>>,
     /// 1 inside the image and 0 outside, `[z, y, x]`.
     pub valid: Array3<u8>,
     /// Where the patch comes from.

@@ -33,6 +33,28 @@ pub(crate) enum Patch {
     Unlabelled(UnlabelledPatch),
 }
 
+/// The random transforms of a loader.
+#[derive(Debug, Clone)]
+pub struct Pipelines {
+    /// Of labelled patches.
+    pub labelled: Arc<Pipeline>,
+    /// Of unlabelled patches: their weak view.
+    pub unlabelled: Arc<Pipeline>,
+    /// From a weak view to a strong one. It must leave every voxel in its place.
+    pub strong: Arc<Pipeline>,
+}
+
+impl From<Arc<Pipeline>> for Pipelines {
+    /// The same transforms for both streams, and strong views like the weak ones.
+    fn from(both: Arc<Pipeline>) -> Self {
+        Self {
+            labelled: Arc::clone(&both),
+            unlabelled: both,
+            strong: Arc::new(Pipeline::new()),
+        }
+    }
+}
+
 /// Everything needed to make any patch of a run; shared by all workers.
 #[derive(Debug)]
 pub(crate) struct PatchMaker {
@@ -43,8 +65,9 @@ pub(crate) struct PatchMaker {
     pub(crate) draw_unlabelled: CaseDraw,
     /// Nanoseconds that making patches took.
     pub(crate) making: AtomicU64,
-    pub(crate) sampler: PatchSampler,
-    pub(crate) pipeline: Arc<Pipeline>,
+    /// Where patches of either stream are cut.
+    pub(crate) samplers: [PatchSampler; 2],
+    pub(crate) pipelines: Pipelines,
     pub(crate) seed: Seed,
 }
 
@@ -76,17 +99,20 @@ impl PatchMaker {
         } else {
             None
         };
+        let [sampler, _] = &self.samplers;
         let corner = match voxel {
-            Some(voxel) => self.sampler.corner_around(shape, voxel),
-            None => self.sampler.random_corner(shape, &mut rng),
+            Some(voxel) => sampler.corner_around(shape, voxel),
+            None => sampler.random_corner(shape, &mut rng),
         };
-        let size = self.sampler.initial();
+        let size = sampler.initial();
         let label = match case.label() {
             Some(label) => cut(label, corner, size, -1),
             None => cut_inside(shape, corner, size),
         };
         let image = case.cut_image(corner, size).insert_axis(Axis(0));
-        let sample = self.augment(Sample::new(image, label), case, iteration, slot, &mut rng)?;
+        let place = (case.as_ref(), iteration, slot);
+        let sample = Sample::new(image, label);
+        let sample = self.augment(&self.pipelines.labelled, sample, place, &mut rng)?;
         Ok(LabelledPatch {
             valid: sample.label.mapv(|label| u8::from(label >= 0)),
             label: sample.label.mapv(|label| label.max(0) as u8),
@@ -99,30 +125,36 @@ impl PatchMaker {
         let mut rng = self.seed.stream("unlabelled", iteration, slot as u64);
         let case = &self.unlabelled[self.draw_unlabelled.draw(&mut rng)];
         let shape = case.0.shape();
-        let corner = self.sampler.random_corner(shape, &mut rng);
-        let size = self.sampler.initial();
+        let [_, sampler] = &self.samplers;
+        let corner = sampler.random_corner(shape, &mut rng);
+        let size = sampler.initial();
         let image = case.0.cut_image(corner, size).insert_axis(Axis(0));
         let label = cut_inside(shape, corner, size);
-        let sample = self.augment(
-            Sample::new(image, label),
-            &case.0,
-            iteration,
-            slot,
-            &mut rng,
-        )?;
+        let place = (case.0.as_ref(), iteration, slot);
+        let sample = Sample::new(image, label);
+        let sample = self.augment(&self.pipelines.unlabelled, sample, place, &mut rng)?;
+        let strong = (0..self.config.strong_views)
+            .map(|view| {
+                let mut rng = self
+                    .seed
+                    .stream(&format!("strong/{view}"), iteration, slot as u64);
+                let strong = &self.pipelines.strong;
+                Ok(self.augment(strong, sample.clone(), place, &mut rng)?.image)
+            })
+            .collect::<Result<_>>()?;
         Ok(UnlabelledPatch {
             valid: sample.label.mapv(|label| u8::from(label >= 0)),
             image: sample.image,
+            strong,
             origin: origin(&case.0),
         })
     }
 
     fn augment(
         &self,
+        pipeline: &Pipeline,
         sample: Sample,
-        case: &StoredCase,
-        iteration: u64,
-        slot: usize,
+        (case, iteration, slot): (&StoredCase, u64, usize),
         rng: &mut dyn Rng,
     ) -> Result<Sample> {
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Patching {
@@ -132,8 +164,7 @@ impl PatchMaker {
             source,
         };
         let last = self.config.patch_size;
-        let sample = self
-            .pipeline
+        let sample = pipeline
             .run(sample, last, rng)
             .map_err(|e| failed(e.into()))?;
         if sample.shape() != last {

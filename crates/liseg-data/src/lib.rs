@@ -82,6 +82,7 @@ pub use case_list::CaseAttributes;
 pub use check::{Finding, GRID_TOLERANCE_MM, Severity};
 pub use dataset::{Case, Dataset, Subset};
 pub use description::{DatasetDescription, DescriptionVersion, ListedCase};
+pub use draw::Pipelines;
 pub use error::{Error, Result};
 pub use fingerprint::{CaseFingerprint, Fingerprint, IntensitySummary};
 pub use import::{

@@ -2,7 +2,7 @@
 
 use crate::balance::{Balance, CaseDraw};
 use crate::batch::Batch;
-use crate::draw::{ImageOnly, Patch, PatchMaker};
+use crate::draw::{ImageOnly, Patch, PatchMaker, Pipelines};
 use crate::sampler::PatchSampler;
 use crate::workers::Workers;
 use crate::{CaseStore, Error, Result, StoredCase, Subset};
@@ -21,6 +21,8 @@ pub struct LoaderConfig {
     pub labelled: usize,
     /// Unlabelled patches per batch.
     pub unlabelled: usize,
+    /// Strong views of every unlabelled patch.
+    pub strong_views: usize,
     /// Size of a patch as the network sees it, `[z, y, x]` in voxels.
     pub patch_size: [usize; 3],
     /// Share of labelled patches that must show foreground; 0.33 as in nnU-Net.
@@ -48,6 +50,7 @@ impl Default for LoaderConfig {
         Self {
             labelled: 2,
             unlabelled: 0,
+            strong_views: 0,
             patch_size: [128; 3],
             foreground_share: 0.33,
             labelled_cases: None,
@@ -122,14 +125,16 @@ impl Loader {
     ///
     /// # Errors
     /// [`Error::Setting`] for a batch without patches, a stream without cases, a case that the store
-    /// does not have or that has no label for the labelled stream, or a share outside 0 to 1;
+    /// does not have or that has no label for the labelled stream, a share outside 0 to 1, or strong
+    /// transforms that need more than the weak view;
     /// [`Error::Shape`] for an empty patch; [`Error::Threads`] when threads cannot be started.
     pub fn new(
         store: Arc<CaseStore>,
         config: LoaderConfig,
-        pipeline: Arc<Pipeline>,
+        pipelines: impl Into<Pipelines>,
         seed: Seed,
     ) -> Result<Self> {
+        let pipelines = pipelines.into();
         if config.labelled + config.unlabelled == 0 {
             return Err(Error::setting("labelled", "a batch would have no patches"));
         }
@@ -145,8 +150,16 @@ impl Loader {
             0 => Vec::new(),
             _ => unlabelled_cases(&store, config.unlabelled_cases.as_deref())?,
         };
-        let initial = pipeline.initial_shape(config.patch_size);
-        let sampler = PatchSampler::new(initial, config.patch_size)?;
+        let patch = config.patch_size;
+        if pipelines.strong.initial_shape(patch) != patch {
+            let reason = "the strong transforms move voxels; only intensity may differ";
+            return Err(Error::setting("strong", reason));
+        }
+        let sampler = |p: &Pipeline| PatchSampler::new(p.initial_shape(patch), patch);
+        let samplers = [
+            sampler(&pipelines.labelled)?,
+            sampler(&pipelines.unlabelled)?,
+        ];
         let first = config.first_iteration;
         let end = first.saturating_add(config.iterations);
         let (threads, ahead) = (config.workers, config.prefetch.max(1));
@@ -167,8 +180,8 @@ impl Loader {
             draw_labelled,
             draw_unlabelled,
             making: AtomicU64::new(0),
-            sampler,
-            pipeline,
+            samplers,
+            pipelines,
             seed,
         });
         let workers = match threads {
@@ -301,7 +314,7 @@ fn find(store: &CaseStore, field: &'static str, ids: &[String]) -> Result<Vec<Ar
 mod tests {
     use super::*;
     use crate::{Batch, preprocess_dataset, testing};
-    use liseg_augment::AugmentConfig;
+    use liseg_augment::{AugmentConfig, Preset};
 
     fn store() -> Arc<CaseStore> {
         let (_folder, dataset) = testing::dataset();
@@ -458,6 +471,57 @@ mod tests {
             .filter(|p| p.origin.phase.as_deref() == Some("T2"))
             .count();
         assert!((70..110).contains(&share), "{share} of 180");
+    }
+
+    #[test]
+    fn strong_views_change_intensities_and_nothing_else() {
+        let store = store();
+        let build = |preset| Arc::new(AugmentConfig::preset(preset).build().unwrap());
+        let mut noisy = AugmentConfig::preset(Preset::Intensity);
+        noisy.noise_probability = 1.0;
+        noisy.noise_sigma = liseg_augment::Interval::new(0.01, 0.02);
+        noisy.blur_probability = 0.0;
+        let pipelines = Pipelines {
+            labelled: build(Preset::Nnunet),
+            unlabelled: build(Preset::Spatial),
+            strong: Arc::new(noisy.build().unwrap()),
+        };
+        let made = |strong_views, workers| -> Vec<Batch> {
+            let config = LoaderConfig {
+                strong_views,
+                workers,
+                ..config()
+            };
+            let loader = Loader::new(Arc::clone(&store), config, pipelines.clone(), Seed(5));
+            loader.unwrap().map(|batch| batch.unwrap()).collect()
+        };
+        let (none, two) = (made(0, 0), made(2, 0));
+        assert!(two == made(2, 3), "views depend on the number of workers");
+        for (without, with) in none.iter().zip(&two) {
+            assert_eq!(without.labelled, with.labelled);
+            for (weak, patch) in without.unlabelled.iter().zip(&with.unlabelled) {
+                assert!(weak.image == patch.image && weak.valid == patch.valid);
+                let [a, b] = &patch.strong[..] else {
+                    panic!("two views")
+                };
+                assert!(a != b && *a != patch.image && a.dim() == patch.image.dim());
+            }
+        }
+        // A voxel of a strong view comes from the same voxel of the weak one.
+        let correlated = two.iter().flat_map(|b| &b.unlabelled).all(|patch| {
+            let (weak, strong) = (&patch.image, &patch.strong[0]);
+            let mean = |a: &ndarray::Array4<f32>| a.mean().unwrap();
+            let (m, n) = (mean(weak), mean(strong));
+            let sum = |f: &dyn Fn(f32, f32) -> f32| -> f32 {
+                weak.iter()
+                    .zip(strong)
+                    .map(|(&a, &b)| f(a - m, b - n))
+                    .sum()
+            };
+            let r = sum(&|a, b| a * b) / (sum(&|a, _| a * a) * sum(&|_, b| b * b)).sqrt();
+            r > 0.8
+        });
+        assert!(correlated);
     }
 
     #[test]

@@ -23,6 +23,22 @@ pub trait SegmentationNet: Send {
     /// As [`SegmentationNet::forward_scales`].
     fn forward(&self, images: &Tensor) -> Result<Tensor>;
 
+    /// As [`SegmentationNet::forward`], with the features of every encoder stage, `[N, channels, Z,
+    /// Y, X]`, replaced by what `perturb` makes of them. Stages are counted from 0, the finest.
+    ///
+    /// A network without such stages ignores `perturb`, which is what this default does.
+    ///
+    /// # Errors
+    /// As [`SegmentationNet::forward_scales`], and those of `perturb`.
+    fn forward_perturbed(
+        &self,
+        images: &Tensor,
+        perturb: &mut dyn FnMut(usize, Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let _ = perturb;
+        self.forward(images)
+    }
+
     /// The network's weights.
     fn parameters(&self) -> &Parameters;
 

@@ -79,6 +79,13 @@ pub fn polynomial(initial: f64, step: u64, steps: u64, exponent: f64) -> f64 {
     initial * (1.0 - step as f64 / steps as f64).powf(exponent)
 }
 
+/// Stairs down, lr₀ · factor^⌊i / every⌋; constant when `every` is 0. BCP on the left atrium takes a
+/// tenth every 2500 steps.
+pub fn stairs(initial: f64, step: u64, every: u64, factor: f64) -> f64 {
+    let stair = step.checked_div(every).unwrap_or(0);
+    initial * factor.powi(i32::try_from(stair).unwrap_or(i32::MAX))
+}
+
 /// Sigmoid-shaped ramp from e⁻⁵ to 1 (Laine & Aila 2017): exp(−5 (1 − clip(i, 0, n) / n)²);
 /// 1 when n is 0.
 pub fn sigmoid_ramp(step: u64, length: u64) -> f64 {

@@ -5,12 +5,16 @@ use liseg_nn::Result;
 use liseg_nn::tch::Tensor;
 
 /// How many samples of each kind a strategy wants in every batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BatchRequest {
     /// Patches with labels.
     pub labelled: usize,
     /// Patches without labels; 0 for supervised training.
     pub unlabelled: usize,
+    /// Strong views of every unlabelled patch: the same crop after intensity transforms, drawn
+    /// independently for each view. With 1 or more the patch itself is a weak view, moved in space
+    /// but not in intensity; with 0 it gets the transforms of the labelled ones.
+    pub strong_views: usize,
 }
 
 /// Patches with labels, on the training device.
@@ -29,6 +33,8 @@ pub struct Labelled {
 pub struct Unlabelled {
     /// f32 `[n, channels, z, y, x]`.
     pub image: Tensor,
+    /// The strong views, each like `image` and of the same crops; as many as were requested.
+    pub strong: Vec<Tensor>,
     /// Voxels inside the scanned volume, bool `[n, z, y, x]`; all of them when `None`.
     pub valid: Option<Tensor>,
 }
@@ -97,6 +103,17 @@ impl Unlabelled {
         self.len() == 0
     }
 
+    /// Strong view `view`, for a strategy that asked for it.
+    ///
+    /// # Errors
+    /// [`Error::Batch`] when the batch holds fewer views.
+    pub fn strong_view(&self, strategy: &'static str, view: usize) -> crate::Result<&Tensor> {
+        self.strong.get(view).ok_or(Error::Batch {
+            strategy,
+            needed: "strong views of the unlabelled patches",
+        })
+    }
+
     /// `count` patches from `start` on; views, no copies.
     ///
     /// # Errors
@@ -104,6 +121,11 @@ impl Unlabelled {
     pub fn part(&self, start: usize, count: usize) -> Result<Self> {
         Ok(Self {
             image: narrow(&self.image, start, count)?,
+            strong: self
+                .strong
+                .iter()
+                .map(|view| narrow(view, start, count))
+                .collect::<Result<_>>()?,
             valid: self
                 .valid
                 .as_ref()

@@ -189,6 +189,7 @@ impl Strategy for Bcp {
         BatchRequest {
             labelled: self.config.patches,
             unlabelled: self.config.patches,
+            strong_views: 0,
         }
     }
 

@@ -18,15 +18,19 @@ impl PasteBox {
     /// 0..n − size (the last fitting position is never drawn, as published); 0 where it fills the
     /// axis.
     pub fn of_share(shape: [usize; 3], share: f64, rng: &mut impl Rng) -> Self {
-        let size = shape.map(|n| ((share * n as f64).floor() as usize).min(n));
-        let mut offset = [0; 3];
-        for axis in 0..3 {
-            let room = shape[axis] - size[axis];
-            if room > 0 {
-                offset[axis] = rng.random_range(0..room);
-            }
-        }
+        let size = Self::sides_of_share(shape, share);
+        let offset = Self::offsets(shape, size).map(|count| rng.random_range(0..count));
         Self { offset, size }
+    }
+
+    /// The sides of BCP's box, ⌊`share` · n⌋ voxels.
+    pub fn sides_of_share(shape: [usize; 3], share: f64) -> [usize; 3] {
+        shape.map(|n| ((share * n as f64).floor() as usize).min(n))
+    }
+
+    /// How many offsets of BCP's box there are along every axis: 0 up to one below this number.
+    pub fn offsets(shape: [usize; 3], size: [usize; 3]) -> [usize; 3] {
+        std::array::from_fn(|axis| shape[axis].saturating_sub(size[axis]).max(1))
     }
 
     /// CutMix's box as MiDSS draws it, in 3-D: a share of the volume in U(0.02, 0.4), the ratios of
@@ -40,13 +44,29 @@ impl PasteBox {
                 break sides;
             }
         };
-        let mut offset = [0; 3];
-        let mut size = [0; 3];
-        for axis in 0..3 {
-            size[axis] = (relative[axis] * shape[axis] as f64).floor() as usize;
-            offset[axis] = rng.random_range(0..=shape[axis] - size[axis]);
-        }
+        let size = sides_in_voxels(relative, shape);
+        Self::anywhere(shape, size, rng)
+    }
+
+    /// A box of that size, its position uniform.
+    fn anywhere(shape: [usize; 3], size: [usize; 3], rng: &mut impl Rng) -> Self {
+        let offset = std::array::from_fn(|axis| rng.random_range(0..=shape[axis] - size[axis]));
         Self { offset, size }
+    }
+
+    /// One of the three boxes of CutMix as CPS uses it (French et al., BMVC 2020), in 3-D: together
+    /// a share of the volume in U(0.25, 0.5), split into its sides at two uniform places of the
+    /// logarithm, each side 3^(−1/3) of that so that three boxes make up the share.
+    fn third(shape: [usize; 3], rng: &mut impl Rng) -> Self {
+        let share: f64 = rng.random_range(0.25..0.5);
+        let mut cuts = [rng.random::<f64>(), rng.random::<f64>()];
+        cuts.sort_by(f64::total_cmp);
+        let parts = [cuts[0], cuts[1] - cuts[0], 1.0 - cuts[1]];
+        let relative = parts.map(|part| share.powf(part) / 3f64.cbrt());
+        let size = std::array::from_fn(|axis| {
+            ((relative[axis] * shape[axis] as f64).round() as usize).min(shape[axis])
+        });
+        Self::anywhere(shape, size, rng)
     }
 
     /// Number of voxels inside.
@@ -74,6 +94,33 @@ impl PasteBox {
 pub fn relative_sides(share: f64, ratio_h: f64, ratio_w: f64) -> [f64; 3] {
     let depth = (share / (ratio_h * ratio_w)).cbrt();
     [depth, ratio_h * depth, ratio_w * depth]
+}
+
+/// ⌊relative · n⌋ along every axis.
+pub fn sides_in_voxels(relative: [f64; 3], shape: [usize; 3]) -> [usize; 3] {
+    std::array::from_fn(|axis| (relative[axis] * shape[axis] as f64).floor() as usize)
+}
+
+/// The mask of CPS's CutMix, bool `[z, y, x]`: three random boxes, true inside an odd number of
+/// them.
+///
+/// # Errors
+/// When libtorch fails.
+pub fn toggled_boxes(shape: [usize; 3], rng: &mut impl Rng, device: Device) -> Result<Tensor> {
+    let mut mask = Tensor::f_zeros(shape.map(|n| n as i64), (Kind::Bool, device))?;
+    for _ in 0..3 {
+        mask = mask.f_logical_xor(&PasteBox::third(shape, rng).mask(shape, device)?)?;
+    }
+    Ok(mask)
+}
+
+/// `inner` where `inside` is true and `outer` elsewhere, for images `[n, channels, z, y, x]` and a
+/// mask of every sample, `[n, z, y, x]`.
+///
+/// # Errors
+/// When shapes do not fit or libtorch fails.
+pub fn paste_images(outer: &Tensor, inner: &Tensor, inside: &Tensor) -> Result<Tensor> {
+    paste(outer, inner, &inside.f_unsqueeze(1)?)
 }
 
 /// `inner` where `inside` is true and `outer` elsewhere; for images and labels alike.
@@ -126,6 +173,15 @@ mod tests {
                 let mask = paste_box.mask(shape, Device::Cpu).unwrap();
                 prop_assert_eq!(mask.sum(Kind::Int64).int64_value(&[]), paste_box.volume() as i64);
             }
+        }
+
+        #[test]
+        fn toggled_masks_hold_at_most_three_thirds(seed: u64, z in 4usize..12, y in 4usize..12, x in 4usize..12) {
+            let shape = [z, y, x];
+            let mask = toggled_boxes(shape, &mut Seed(seed).stream("box", 0, 0), Device::Cpu).unwrap();
+            let share = mask.to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
+            // Rounding a side of four voxels can enlarge it by an eighth.
+            prop_assert!(share <= 0.5 * 1.125f64.powi(3) && mask.size() == [z as i64, y as i64, x as i64]);
         }
 
         #[test]

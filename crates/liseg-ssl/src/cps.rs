@@ -1,7 +1,8 @@
 //! Cross pseudo supervision.
 
+use crate::boxes::grid;
 use crate::{Batch, BatchRequest, Candidate, Error, Labelled, Learner, Result, StepContext};
-use crate::{Progress, Strategy};
+use crate::{Progress, Strategy, Unlabelled, paste, paste_images, toggled_boxes};
 use liseg_nn::loss::{DeepSupervision, DiceCrossEntropy, Target};
 use liseg_nn::tch::{Kind, Tensor, no_grad_guard};
 use liseg_nn::{OptimiserConfig, SegmentationNet, schedule};
@@ -43,6 +44,18 @@ pub enum Prediction {
     First,
 }
 
+/// What the two networks see of an unlabelled patch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Views {
+    /// Both the same patch, as in the original.
+    #[default]
+    Shared,
+    /// Each a strong view of its own; pseudo labels come from the weak view they share (Li et al.,
+    /// Diverse Co-training, ICCV 2023). Two equal networks part in the first step.
+    PerNetwork,
+}
+
 /// Settings of cross pseudo supervision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -63,6 +76,12 @@ pub struct CpsConfig {
     pub apply_to: Scope,
     /// How labelled and unlabelled patches are averaged.
     pub reduction: Reduction,
+    /// What the two networks see of an unlabelled patch.
+    pub views: Views,
+    /// Whether unlabelled patches are mixed by CutMix: twice `unlabelled` are loaded, and boxes of
+    /// the second half are pasted into the first. The original then supervises unlabelled patches
+    /// only (`apply_to = "unlabelled"`) with weight 1.
+    pub cutmix: bool,
     /// Which networks answer after training.
     pub predict_with: Prediction,
 }
@@ -78,6 +97,8 @@ impl Default for CpsConfig {
             ramp: 0.1,
             apply_to: Scope::Both,
             reduction: Reduction::Joint,
+            views: Views::Shared,
+            cutmix: false,
             predict_with: Prediction::Mean,
         }
     }
@@ -105,6 +126,10 @@ impl CpsConfig {
                 "ramp is {}; expected a share of the run in 0..=1",
                 self.ramp
             ));
+        }
+        if self.cutmix && self.views == Views::PerNetwork {
+            let reason = "cutmix and views = \"per-network\" exclude each other; choose one";
+            return refuse(reason.into());
         }
         Ok(())
     }
@@ -161,9 +186,11 @@ impl Cps {
         optimiser: OptimiserConfig,
     ) -> Result<Self> {
         config.check()?;
-        if are_equal(first.as_ref(), second.as_ref())? {
+        let parted = config.views == Views::PerNetwork;
+        if !parted && are_equal(first.as_ref(), second.as_ref())? {
             let reason = "both networks start from the same weights and would stay the same for \
-                          ever; give them different seeds, checkpoints or fresh heads";
+                          ever; set network.fresh_heads = true, give network.second_weights, or \
+                          choose strategy.views = \"per-network\"";
             return Err(Error::Start {
                 strategy: "cps",
                 reason: reason.into(),
@@ -222,20 +249,35 @@ impl Cps {
     /// Both cross losses on unlabelled patches.
     fn step_unlabelled(
         &self,
-        unlabelled: &crate::Unlabelled,
+        unlabelled: &Unlabelled,
         pseudo_weight: f64,
         context: &mut StepContext,
     ) -> Result<()> {
-        for range in context.micro_batches(unlabelled.len()) {
-            let share = range.len() as f64 / unlabelled.len() as f64;
-            let part = unlabelled.part(range.start, range.len())?;
-            let scales = self.forward(&part.image)?;
-            let pseudo = pseudo_labels(&scales, part.valid.as_ref())?;
-            monitor(&scales, &pseudo, share, context)?;
+        let samples = if self.config.cutmix {
+            unlabelled.len() / 2
+        } else {
+            unlabelled.len()
+        };
+        for range in context.micro_batches(samples) {
+            let share = range.len() as f64 / samples as f64;
+            let (logits, pseudo) = if self.config.cutmix {
+                self.mixed(unlabelled, samples, range, context)?
+            } else {
+                let part = unlabelled.part(range.start, range.len())?;
+                match self.config.views {
+                    Views::Shared => {
+                        let scales = self.forward(&part.image)?;
+                        let pseudo = pseudo_labels(&scales, part.valid.as_ref())?;
+                        (scales, pseudo)
+                    }
+                    Views::PerNetwork => self.parted(&part)?,
+                }
+            };
+            monitor(&logits, &pseudo, share, context)?;
             if pseudo_weight == 0.0 {
                 continue;
             }
-            for (i, scales) in scales.iter().enumerate() {
+            for (i, scales) in logits.iter().enumerate() {
                 let cross = self.pseudo_loss.terms(scales, &pseudo[1 - i])?.total;
                 context.record(PSEUDO[i], &cross, share)?;
                 context.backward(&cross, share * pseudo_weight)?;
@@ -243,7 +285,75 @@ impl Cps {
         }
         Ok(())
     }
+
+    /// Labels of the weak view, logits of the two strong ones.
+    fn parted(&self, part: &Unlabelled) -> Result<Answers> {
+        let weak = self.no_grad(&part.image)?.map(|logits| vec![logits]);
+        let pseudo = pseudo_labels(&weak, part.valid.as_ref())?;
+        let [a, b] = &self.learners;
+        let scales = [
+            a.network().forward_scales(part.strong_view("cps", 0)?)?,
+            b.network().forward_scales(part.strong_view("cps", 1)?)?,
+        ];
+        Ok((scales, pseudo))
+    }
+
+    /// CutMix: the two halves of the unlabelled patches are mixed by boxes; labels are the argmax of
+    /// the logits mixed in the same way.
+    fn mixed(
+        &self,
+        unlabelled: &Unlabelled,
+        half: usize,
+        range: std::ops::Range<usize>,
+        context: &StepContext,
+    ) -> Result<Answers> {
+        let first = unlabelled.part(range.start, range.len())?;
+        let second = unlabelled.part(half + range.start, range.len())?;
+        let (shape, device) = (grid(&first.image), first.image.device());
+        let masks = range
+            .map(|sample| {
+                let mut rng = context.stream("cps/cutmix", sample as u64);
+                toggled_boxes(shape, &mut rng, device)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let inside = Tensor::f_stack(&masks, 0)?;
+        let of_first = self.no_grad(&first.image)?;
+        let of_second = self.no_grad(&second.image)?;
+        let mut logits = Vec::new();
+        for (a, b) in of_first.iter().zip(&of_second) {
+            logits.push(vec![paste_images(a, b, &inside)?]);
+        }
+        let valid = match (&first.valid, &second.valid) {
+            (None, None) => None,
+            (a, b) => {
+                let all = || first.image.f_select(1, 0)?.f_isfinite();
+                let a = a.as_ref().map_or_else(all, |a| Ok(a.shallow_clone()))?;
+                let b = b.as_ref().map_or_else(all, |b| Ok(b.shallow_clone()))?;
+                Some(paste(&a, &b, &inside)?)
+            }
+        };
+        let mut logits = logits.into_iter();
+        let (Some(a), Some(b)) = (logits.next(), logits.next()) else {
+            return Err(Error::Batch {
+                strategy: "cps",
+                needed: "logits of two networks",
+            });
+        };
+        let pseudo = pseudo_labels(&[a, b], valid.as_ref())?;
+        let image = paste_images(&first.image, &second.image, &inside)?;
+        Ok((self.forward(&image)?, pseudo))
+    }
+
+    /// The logits of both networks at full resolution, without gradient.
+    fn no_grad(&self, image: &Tensor) -> Result<[Tensor; 2]> {
+        let _guard = no_grad_guard();
+        let [a, b] = &self.learners;
+        Ok([a.network().forward(image)?, b.network().forward(image)?])
+    }
 }
+
+/// Both networks' logits at every scale, and the labels that each gives to the other.
+type Answers = ([Vec<Tensor>; 2], [Target; 2]);
 
 impl Strategy for Cps {
     fn name(&self) -> &'static str {
@@ -253,29 +363,21 @@ impl Strategy for Cps {
     fn request(&self) -> BatchRequest {
         BatchRequest {
             labelled: self.config.labelled,
-            unlabelled: self.config.unlabelled,
+            unlabelled: self.config.unlabelled * if self.config.cutmix { 2 } else { 1 },
+            strong_views: match self.config.views {
+                Views::Shared => 0,
+                Views::PerNetwork => 2,
+            },
         }
     }
 
     fn step(&mut self, batch: &Batch, context: &mut StepContext) -> Result<()> {
-        let missing = |needed| Error::Batch {
-            strategy: "cps",
-            needed,
-        };
-        let labelled = batch.labelled.as_ref().ok_or(missing("labelled patches"))?;
-        let unlabelled = batch
-            .unlabelled
-            .as_ref()
-            .ok_or(missing("unlabelled patches"))?;
+        let (labelled, unlabelled) = batch.both("cps")?;
         let weight = self.config.weight_at(context.progress());
         let (of_labelled, of_unlabelled) = self.config.shares();
         self.step_labelled(labelled, weight * of_labelled, context)?;
         self.step_unlabelled(unlabelled, weight * of_unlabelled, context)?;
-        context.record(
-            "pseudo_weight",
-            &Tensor::f_from_slice(&[weight])?.f_squeeze()?,
-            1.0,
-        )
+        context.record_number("pseudo_weight", weight)
     }
 
     fn learners(&self) -> &[Learner] {
@@ -344,12 +446,15 @@ fn monitor(
         .f_div(&in_a.f_add(&in_b)?.f_add_scalar(epsilon)?)?;
     let voxels = a.numel() as f64;
     context.record("agreement", &agreement, share)?;
-    context.record("foreground", &in_a, share / voxels)?;
-    context.record("foreground_b", &in_b, share / voxels)?;
-    let confidence = scales[0][0]
-        .f_softmax(1, Kind::Float)?
-        .f_amax([1i64].as_slice(), false)?;
-    context.record("confidence", &confidence.f_mean(Kind::Float)?, share)
+    context.record("pseudo_foreground", &in_a, share / voxels)?;
+    context.record("pseudo_foreground_b", &in_b, share / voxels)?;
+    for (name, scales) in ["confidence", "confidence_b"].into_iter().zip(scales) {
+        let confidence = scales[0]
+            .f_softmax(1, Kind::Float)?
+            .f_amax([1i64].as_slice(), false)?;
+        context.record(name, &confidence.f_mean(Kind::Float)?, share)?;
+    }
+    Ok(())
 }
 
 fn are_equal(a: &dyn SegmentationNet, b: &dyn SegmentationNet) -> Result<bool> {

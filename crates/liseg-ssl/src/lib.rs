@@ -8,6 +8,8 @@
 //! - [`Cps`]: cross pseudo supervision (Chen et al., CVPR 2021).
 //! - [`Bcp`]: bidirectional copy-paste (Bai et al., CVPR 2023).
 //! - [`MeanTeacher`]: agreement with the average of the past (Tarvainen & Valpola, NeurIPS 2017).
+//! - [`Midss`]: intermediate domains, symmetric guidance, amplitude mixup (Ma et al., CVPR 2024).
+//! - [`WeakToStrong`]: labels of weak views taught to strong ones (Yang et al., TPAMI 2025).
 //!
 //! [`StrategyConfig`] turns a name and its settings into a boxed strategy.
 //!
@@ -46,29 +48,41 @@
 mod batch;
 mod bcp;
 mod boxes;
+mod channel_dropout;
 mod context;
 mod cps;
 mod error;
+mod fourier;
+mod guidance;
 mod learner;
 mod mean_teacher;
+mod midss;
 mod pseudo;
+mod ramp;
 mod region_dice;
 mod registry;
 mod strategy;
 mod supervised;
 mod teacher;
+mod weak_to_strong;
 
 pub use batch::{Batch, BatchRequest, Labelled, Unlabelled};
 pub use bcp::{Bcp, BcpConfig, region_loss};
-pub use boxes::{PasteBox, paste, relative_sides};
+pub use boxes::{PasteBox, paste, paste_images, relative_sides, sides_in_voxels, toggled_boxes};
+pub use channel_dropout::{complementary_factors, draw_kept, draw_spared};
 pub use context::{Progress, StepContext};
-pub use cps::{Cps, CpsConfig, Prediction, Reduction, Scope};
+pub use cps::{Cps, CpsConfig, Prediction, Reduction, Scope, Views};
 pub use error::{Error, Result};
+pub use fourier::{FrequencyWindow, mix_amplitudes, mix_spectra, published_half_width};
+pub use guidance::{Guidance, TeacherLogits, masked_loss};
 pub use learner::Learner;
 pub use mean_teacher::{MeanTeacher, MeanTeacherConfig, softmax_difference};
+pub use midss::{AmplitudeAxes, Midss, MidssConfig};
 pub use pseudo::{clean, confident_labels, hard_labels};
+pub use ramp::{share_of_run, stepped_ramp};
 pub use region_dice::{RegionDice, region_cross_entropy};
 pub use registry::{NetworkFactory, StrategyConfig};
 pub use strategy::{Candidate, Strategy};
 pub use supervised::{Supervised, SupervisedConfig};
 pub use teacher::{Decay, Teacher};
+pub use weak_to_strong::{WeakToStrong, WeakToStrongConfig, sure_cross_entropy, with_partner};

@@ -102,6 +102,7 @@ impl Strategy for MeanTeacher {
         BatchRequest {
             labelled: self.config.labelled,
             unlabelled: self.config.unlabelled,
+            strong_views: 0,
         }
     }
 

@@ -1,6 +1,7 @@
 //! From a name and its settings to a strategy.
 
 use crate::{Bcp, BcpConfig, Cps, CpsConfig, MeanTeacher, MeanTeacherConfig};
+use crate::{Midss, MidssConfig, WeakToStrong, WeakToStrongConfig};
 use crate::{Result, Strategy, Supervised, SupervisedConfig};
 use liseg_nn::{OptimiserConfig, SegmentationNet};
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,10 @@ pub enum StrategyConfig {
     Bcp(BcpConfig),
     /// A student and the average of its past.
     MeanTeacher(MeanTeacherConfig),
+    /// Mixed domains.
+    Midss(MidssConfig),
+    /// Weak views teach strong ones.
+    WeakToStrong(WeakToStrongConfig),
 }
 
 impl Default for StrategyConfig {
@@ -32,7 +37,14 @@ impl Default for StrategyConfig {
 
 impl StrategyConfig {
     /// The names that configs may use.
-    pub const NAMES: [&'static str; 4] = ["supervised", "cps", "bcp", "mean-teacher"];
+    pub const NAMES: [&'static str; 6] = [
+        "supervised",
+        "cps",
+        "bcp",
+        "mean-teacher",
+        "midss",
+        "weak-to-strong",
+    ];
 
     /// The strategy's name.
     pub fn name(&self) -> &'static str {
@@ -41,6 +53,8 @@ impl StrategyConfig {
             Self::Cps(_) => "cps",
             Self::Bcp(_) => "bcp",
             Self::MeanTeacher(_) => "mean-teacher",
+            Self::Midss(_) => "midss",
+            Self::WeakToStrong(_) => "weak-to-strong",
         }
     }
 
@@ -78,6 +92,14 @@ impl StrategyConfig {
             Self::MeanTeacher(config) => {
                 let pair = [networks("network")?, networks("teacher")?];
                 Box::new(MeanTeacher::new(config.clone(), pair, optimiser)?)
+            }
+            Self::Midss(config) => {
+                let pair = [networks("network")?, networks("teacher")?];
+                Box::new(Midss::new(config.clone(), pair, optimiser)?)
+            }
+            Self::WeakToStrong(config) => {
+                let pair = [networks("network")?, networks("teacher")?];
+                Box::new(WeakToStrong::new(config.clone(), pair, optimiser)?)
             }
         })
     }

@@ -68,6 +68,7 @@ impl Strategy for Supervised {
         BatchRequest {
             labelled: self.config.batch_size,
             unlabelled: 0,
+            strong_views: 0,
         }
     }
 

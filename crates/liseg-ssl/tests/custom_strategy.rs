@@ -26,6 +26,7 @@ impl Strategy for EntropyMinimisation {
         BatchRequest {
             labelled: 1,
             unlabelled: 1,
+            strong_views: 0,
         }
     }
 
@@ -74,6 +75,7 @@ impl Strategy for EntropyMinimisation {
 fn the_trait_is_all_a_method_needs() {
     let shape = StuNetConfig {
         widths: [4; 6],
+        strides: [[2; 3], [1, 2, 2], [1; 3], [1; 3], [1; 3]],
         precision: Precision::F32,
         ..StuNetConfig::small(2)
     };
@@ -83,8 +85,8 @@ fn the_trait_is_all_a_method_needs() {
         learners: [learner],
         weight: 1.0,
     };
-    let image = Tensor::arange(32 * 64 * 32, (Kind::Float, Device::Cpu)).sin();
-    let image = image.view([1, 1, 32, 64, 32]);
+    let image = Tensor::arange(4 * 8 * 16, (Kind::Float, Device::Cpu)).sin();
+    let image = image.view([1, 1, 4, 8, 16]);
     let label = image.squeeze_dim(1).gt(0.5).to_kind(Kind::Int64);
     let batch = Batch {
         labelled: Some(Labelled {
@@ -92,7 +94,11 @@ fn the_trait_is_all_a_method_needs() {
             label,
             valid: None,
         }),
-        unlabelled: Some(Unlabelled { image, valid: None }),
+        unlabelled: Some(Unlabelled {
+            image,
+            strong: vec![],
+            valid: None,
+        }),
     };
     let mut entropies = Vec::new();
     for iteration in 0..12 {

@@ -88,10 +88,11 @@ impl StuNet {
     }
 
     /// Runs encoder and decoder and hands the map of every decoder scale, coarsest first, to
-    /// `visit`.
+    /// `visit`. The features of every encoder stage pass through `perturb`.
     fn decode(
         &self,
         images: &Tensor,
+        mut perturb: impl FnMut(usize, Tensor) -> Result<Tensor>,
         mut visit: impl FnMut(usize, &Tensor) -> Result<()>,
     ) -> Result<()> {
         crate::input::check(
@@ -102,8 +103,8 @@ impl StuNet {
         let kind = self.config.precision.kind(images.device());
         let mut x = to_compute_layout(images, kind)?;
         let mut skips = Vec::with_capacity(SCALES);
-        for stage in &self.encoder {
-            x = self.encode(stage, x)?;
+        for (number, stage) in self.encoder.iter().enumerate() {
+            x = perturb(number, self.encode(stage, x)?)?;
             skips.push(x.shallow_clone());
         }
         skips.pop();
@@ -173,6 +174,11 @@ impl DecoderStage {
     }
 }
 
+/// Leaves the features of a stage as they are.
+fn unchanged(_stage: usize, features: Tensor) -> Result<Tensor> {
+    Ok(features)
+}
+
 impl SegmentationNet for StuNet {
     fn forward_scales(&self, images: &Tensor) -> Result<Vec<Tensor>> {
         if !self.config.deep_supervision {
@@ -180,7 +186,7 @@ impl SegmentationNet for StuNet {
         }
         let mut scales = Vec::with_capacity(SCALES);
         let (_, _, z, y, x) = images.size5()?;
-        self.decode(images, |scale, map| {
+        self.decode(images, unchanged, |scale, map| {
             let logits = self.heads[scale].forward(map)?.f_to_kind(Kind::Float)?;
             let enlarge = self.config.upscale_logits && scale + 1 < SCALES;
             scales.push(if enlarge {
@@ -195,8 +201,16 @@ impl SegmentationNet for StuNet {
     }
 
     fn forward(&self, images: &Tensor) -> Result<Tensor> {
+        self.forward_perturbed(images, &mut unchanged)
+    }
+
+    fn forward_perturbed(
+        &self,
+        images: &Tensor,
+        perturb: &mut dyn FnMut(usize, Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
         let mut finest = None;
-        self.decode(images, |scale, x| {
+        self.decode(images, perturb, |scale, x| {
             if scale == SCALES - 1 {
                 finest = Some(self.heads[scale].forward(x)?.f_to_kind(Kind::Float)?);
             }
