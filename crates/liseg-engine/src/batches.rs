@@ -25,6 +25,9 @@ pub(crate) fn to_device(batch: &liseg_data::Batch, device: Device) -> Result<Bat
         let patches = &batch.unlabelled;
         Some(Unlabelled {
             image: images(patches.iter().map(|p| &p.image), device)?,
+            strong: (0..patches[0].strong.len())
+                .map(|view| images(patches.iter().map(|p| &p.strong[view]), device))
+                .collect::<Result<_>>()?,
             valid: valid(patches.iter().map(|p| &p.valid), device)?,
         })
     };

@@ -28,6 +28,10 @@ pub struct RunConfig {
     /// Phases whose unlabelled cases are learnt from, as in ["GED4"]; all of them when empty.
     #[serde(default)]
     pub unlabelled_phases: Vec<String>,
+    /// Labelled patients to learn from, drawn by the seed; all of them when absent. Fewer are a part of
+    /// more. The scans of the others are learnt from without their labels.
+    #[serde(default)]
+    pub label_budget: Option<usize>,
     /// The network.
     #[serde(default)]
     pub network: NetworkConfig,
@@ -43,6 +47,10 @@ pub struct RunConfig {
     /// Random transforms of training patches.
     #[serde(default)]
     pub augment: AugmentConfig,
+    /// Intensity transforms that make strong views of weak ones, for strategies that ask for them;
+    /// those of `augment` when absent. Its spatial transforms are ignored.
+    #[serde(default)]
+    pub strong_augment: Option<AugmentConfig>,
     /// Threads that prepare patches.
     #[serde(default)]
     pub loader: LoaderSettings,
@@ -95,8 +103,11 @@ pub struct NetworkConfig {
     /// that `liseg weights keep` gave. Heads of another number of classes are drawn afresh; the first
     /// convolutions are repeated along the channels of the image.
     pub weights: Option<PathBuf>,
+    /// Weights that the second network of CPS starts from in place of `weights`, so that the two
+    /// differ from the first step on.
+    pub second_weights: Option<PathBuf>,
     /// Whether to draw the segmentation heads afresh even where `weights` has fitting ones. By
-    /// default only strategies with several networks do: theirs must start different.
+    /// default only strategies with several networks from one file do: theirs must start different.
     pub fresh_heads: Option<bool>,
     /// Whether to take from `weights` what fits and leave the rest as drawn; by default everything but
     /// the heads must fit.
@@ -128,11 +139,24 @@ impl Default for NetworkConfig {
             upscale_logits: false,
             checkpointing: false,
             weights: None,
+            second_weights: None,
             fresh_heads: None,
             partial: false,
             freeze: Vec::new(),
         }
     }
+}
+
+/// What happens when a sentinel of the strategy sees trouble: pseudo labels without foreground, two
+/// networks that have become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnTrouble {
+    /// Say so in the log and go on.
+    #[default]
+    Warn,
+    /// Save and end the run with an error.
+    Stop,
 }
 
 /// How long and how fast to learn.
@@ -146,7 +170,7 @@ pub struct TrainingConfig {
     /// First learning rate; `schedule` says how it falls.
     pub learning_rate: f64,
     /// How the learning rate falls, step by step: `{ name = "polynomial", exponent = 0.9 }` to zero as
-    /// in nnU-Net, `{ name = "cosine", last = 0.0 }` or `{ name = "constant" }`.
+    /// in nnU-Net, `{ name = "cosine", last = 0.0 }`, `{ name = "stairs", every = 2500, factor = 0.1 }`, or `{ name = "constant" }`.
     pub schedule: Schedule,
     /// Parameters that learn faster or slower than the rest, as in
     /// [{ prefix = "conv_blocks_context.", factor = 0.1 }].
@@ -165,6 +189,8 @@ pub struct TrainingConfig {
     pub balance: Balance,
     /// Patch (z, y, x) in voxels in place of the plan's.
     pub patch_size: Option<[usize; 3]>,
+    /// Whether trouble that the strategy's sentinels see is a warning or ends the run.
+    pub on_trouble: OnTrouble,
 }
 
 impl Default for TrainingConfig {
@@ -181,6 +207,7 @@ impl Default for TrainingConfig {
             foreground_share: 0.33,
             balance: Balance::Cases,
             patch_size: None,
+            on_trouble: OnTrouble::Warn,
         }
     }
 }
@@ -243,11 +270,13 @@ impl RunConfig {
             device: DeviceChoice::default(),
             precision: Precision::default(),
             unlabelled_phases: Vec::new(),
+            label_budget: None,
             network: NetworkConfig::default(),
             strategy: StrategyConfig::default(),
             optimiser: OptimiserConfig::adamw(),
             training: TrainingConfig::default(),
             augment: AugmentConfig::default(),
+            strong_augment: None,
             loader: LoaderSettings::default(),
             validation: ValidationConfig::default(),
         }
@@ -320,6 +349,10 @@ impl RunConfig {
         if !(0.0..=1.0).contains(&t.foreground_share) {
             let reason = format!("{} must lie in 0..=1", t.foreground_share);
             return refuse("training.foreground_share", reason);
+        }
+        if self.label_budget == Some(0) {
+            let reason = "0 patients; expected 1 or more, or no budget for all of them";
+            return refuse("label_budget", reason.into());
         }
         let v = &self.validation;
         if v.folds == 1 || (v.folds > 0 && v.fold >= v.folds) || v.every == 0 {
@@ -456,6 +489,11 @@ mod tests {
             ("training.epochs=0", "training.epochs"),
             ("training.gradient_clip=0", "training.gradient_clip"),
             ("validation.folds=1", "validation"),
+            ("label_budget=0", "label_budget"),
+            (
+                "training.schedule={name=\"stairs\", every=0, factor=0.1}",
+                "training.schedule",
+            ),
         ] {
             let message = read("data = \"d\"", &[setting]).unwrap_err().to_string();
             assert!(message.starts_with(field), "{message}");

@@ -54,6 +54,16 @@ pub enum Error {
         /// The cases of the batch.
         cases: String,
     },
+    /// A sentinel saw trouble and the run was told to stop.
+    #[error(
+        "epoch {epoch}: {message}. The run is saved; training.on_trouble = \"warn\" goes on regardless"
+    )]
+    Trouble {
+        /// The epoch, counted from 0.
+        epoch: u64,
+        /// What is wrong, and what to do.
+        message: String,
+    },
     /// A dataset, plan or preprocessed case.
     #[error(transparent)]
     Data(#[from] liseg_data::Error),

@@ -41,10 +41,11 @@ mod state;
 mod tensorboard;
 mod trainer;
 mod validation;
+mod watch;
 
-pub use config::{ArchitectureName, LayerRate, LoaderSettings, NetworkConfig, RunConfig};
+pub use config::{ArchitectureName, LayerRate, LoaderSettings, NetworkConfig, OnTrouble, RunConfig};
 pub use config::{TrainingConfig, ValidationConfig};
 pub use error::{Error, Result};
 pub use run::{CaseRoles, EpochRecord, RunFolder};
 pub use tensorboard::EventWriter;
-pub use trainer::{TrainEvent, TrainOptions, TrainOutcome, train};
+pub use trainer::{BuildStrategy, TrainEvent, TrainOptions, TrainOutcome, train, train_own};

@@ -125,14 +125,14 @@ impl RunFolder {
 
     pub(crate) fn write_manifest(
         &self,
-        config: &RunConfig,
+        strategy: &'static str,
         (device, precision): (String, String),
         plan: serde_json::Value,
         roles: &CaseRoles,
     ) -> Result<()> {
         let manifest = Manifest {
             liseg: env!("CARGO_PKG_VERSION"),
-            strategy: config.strategy.name(),
+            strategy,
             device,
             precision,
             runtime: Runtime::inspect(),
@@ -154,6 +154,13 @@ impl RunFolder {
         std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
         let text = serde_json::to_string_pretty(decision).unwrap_or_default() + "\n";
         write_atomically(&folder.join("postprocessing.json"), text.as_bytes())
+    }
+
+    /// The strategy that the run was made with, from its manifest; `None` when there is none.
+    pub(crate) fn strategy(&self) -> Option<String> {
+        let text = std::fs::read_to_string(self.path.join("manifest.json")).ok()?;
+        let manifest: serde_json::Value = serde_json::from_str(&text).ok()?;
+        Some(manifest["strategy"].as_str()?.to_owned())
     }
 
     /// Appends one object to `metrics.jsonl`.
@@ -219,12 +226,25 @@ pub struct EpochRecord {
     pub peak_memory: Option<u64>,
     /// Mean Dice on the validation cases of every candidate, when the epoch validated.
     pub validation: Option<std::collections::BTreeMap<String, f64>>,
+    /// Trouble that the sentinels saw.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 impl EpochRecord {
     /// Writes the record as TensorBoard scalars at its iteration.
     pub(crate) fn write_events(&self, steps: u64, events: &mut EventWriter) -> Result<()> {
+        let computing = self.seconds * (1.0 - self.data_wait);
         let mut values = vec![
+            (
+                "time/computing_per_step".to_owned(),
+                computing / steps as f64,
+            ),
+            (
+                "time/waiting_per_step".to_owned(),
+                (self.seconds - computing) / steps as f64,
+            ),
+            ("trouble/warnings".to_owned(), self.warnings.len() as f64),
             ("optimiser/learning_rate".to_owned(), self.learning_rate),
             ("optimiser/gradient_norm".to_owned(), self.gradient_norm),
             (

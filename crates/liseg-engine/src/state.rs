@@ -28,6 +28,9 @@ pub(crate) struct ProgressState {
     /// The factor on the loss, in half-precision training.
     #[serde(default)]
     pub(crate) scaler: Option<GradientScaler>,
+    /// Troubled epochs in a row, by sentinel.
+    #[serde(default)]
+    pub(crate) troubles: BTreeMap<String, u32>,
 }
 
 impl ProgressState {
@@ -54,6 +57,7 @@ impl ProgressState {
             iteration: self.iteration,
             best: self.best,
             scaler: self.scaler.take(),
+            troubles: std::mem::take(&mut self.troubles),
             ..Self::default()
         };
     }

@@ -7,15 +7,17 @@ use crate::run::{CaseRoles, EpochRecord, RunFolder};
 use crate::state::ProgressState;
 use crate::tensorboard::EventWriter;
 use crate::validation::{by_name, validate};
-use crate::{Error, Result, RunConfig, batches};
-use liseg_augment::Pipeline;
+use crate::watch::watch;
+use crate::{Error, OnTrouble, Result, RunConfig, batches};
+use liseg_augment::{AugmentConfig, Preset};
 use liseg_data::{
-    Case, CaseStore, Fold, Loader, LoaderConfig, Plan, StoredCase, Subset, folds, read_splits,
+    Case, CaseStore, Fold, Loader, LoaderConfig, Pipelines, Plan, StoredCase, Subset, folds,
+    read_splits, reduce_labels,
 };
 use liseg_nn::tch::{Device, Kind};
 use liseg_nn::{GradientScaler, Precision, ScaledStep, SegmentationNet, TensorMap, Transfer};
 use liseg_nn::{checkpoint, schedule};
-use liseg_ssl::{Progress, StepContext, Strategy};
+use liseg_ssl::{NetworkFactory, Progress, StepContext, Strategy};
 use liseg_stunet::Architecture;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -88,11 +90,39 @@ pub fn train(
     on_event: &mut dyn FnMut(TrainEvent<'_>),
     stop: &dyn Fn() -> bool,
 ) -> Result<TrainOutcome> {
+    train_own(
+        config,
+        options,
+        &mut |networks| config.strategy.build(config.optimiser, networks),
+        on_event,
+        stop,
+    )
+}
+
+/// Trains as [`train`] does, with a strategy of the caller's own making in place of `config.strategy`.
+///
+/// `build` is given a factory of networks of the config's architecture, each with a name, and the
+/// strategy that it makes is trained, saved and resumed like any other. Settings of its own are the
+/// caller's to keep: a run is resumed only with a strategy of the same name.
+///
+/// # Errors
+/// As [`train`], and those of `build`.
+pub fn train_own(
+    config: &RunConfig,
+    options: &TrainOptions,
+    build: &mut BuildStrategy<'_>,
+    on_event: &mut dyn FnMut(TrainEvent<'_>),
+    stop: &dyn Fn() -> bool,
+) -> Result<TrainOutcome> {
     config.check()?;
-    let mut trainer = Trainer::new(config, options)?;
+    let mut trainer = Trainer::new(config, options, build)?;
     trainer.announce(on_event);
     trainer.run(on_event, stop)
 }
+
+/// Makes a strategy from a factory of networks.
+pub type BuildStrategy<'a> =
+    dyn FnMut(&mut NetworkFactory<'_>) -> liseg_ssl::Result<Box<dyn Strategy>> + 'a;
 
 /// A run in progress.
 struct Trainer<'a> {
@@ -100,7 +130,7 @@ struct Trainer<'a> {
     folder: RunFolder,
     store: Arc<CaseStore>,
     roles: CaseRoles,
-    pipeline: Arc<Pipeline>,
+    pipelines: Pipelines,
     patch: [usize; 3],
     device: Device,
     shape: Architecture,
@@ -110,15 +140,19 @@ struct Trainer<'a> {
 }
 
 impl<'a> Trainer<'a> {
-    fn new(config: &'a RunConfig, options: &TrainOptions) -> Result<Self> {
+    fn new(
+        config: &'a RunConfig,
+        options: &TrainOptions,
+        build: &mut BuildStrategy<'_>,
+    ) -> Result<Self> {
         let device = config.device.resolve()?;
         config.precision.check(device)?;
         let store = Arc::new(CaseStore::open(&config.data)?);
         let plan = plan_for(config, store.plan())?;
         let roles = assign_cases(config, &store)?;
-        let pipeline = Arc::new(config.augment.build()?);
+        let pipelines = pipelines(config)?;
         let shape = network_shape(config, &plan)?;
-        let strategy = build_strategy(config, &shape, device)?;
+        let strategy = build_strategy(config, &shape, device, build)?;
         check_roles(strategy.as_ref(), &roles)?;
         let parameters = strategy.learners()[0].network().parameters().count();
         let micro = micro_batch(config, device, strategy.as_ref());
@@ -133,14 +167,14 @@ impl<'a> Trainer<'a> {
 
         let folder = if options.resume && options.folder.join("config.toml").exists() {
             let folder = RunFolder::open(&options.folder)?;
-            refuse_other_run(config, &folder)?;
+            refuse_other_run(config, strategy.name(), &folder)?;
             folder
         } else {
             RunFolder::create(&options.folder, config)?
         };
         let plan_json = serde_json::to_value(&plan).unwrap_or_default();
         folder.write_manifest(
-            config,
+            strategy.name(),
             describe(config.precision, device),
             plan_json,
             &roles,
@@ -150,7 +184,7 @@ impl<'a> Trainer<'a> {
             folder,
             store,
             roles,
-            pipeline,
+            pipelines,
             patch: plan.patch_size,
             device,
             shape,
@@ -260,6 +294,7 @@ impl<'a> Trainer<'a> {
         let settings = LoaderConfig {
             labelled: request.labelled,
             unlabelled: request.unlabelled,
+            strong_views: request.strong_views,
             patch_size: self.patch,
             foreground_share: self.config.training.foreground_share,
             balance: self.config.training.balance,
@@ -270,8 +305,12 @@ impl<'a> Trainer<'a> {
             first_iteration: self.progress.iteration,
             iterations: total - self.progress.iteration,
         };
-        let (store, pipeline) = (Arc::clone(&self.store), Arc::clone(&self.pipeline));
-        Ok(Loader::new(store, settings, pipeline, self.config.seed)?)
+        let store = Arc::clone(&self.store);
+        let mut pipelines = self.pipelines.clone();
+        if request.strong_views == 0 {
+            pipelines.unlabelled = Arc::clone(&pipelines.labelled);
+        }
+        Ok(Loader::new(store, settings, pipelines, self.config.seed)?)
     }
 
     /// One optimisation step; returns what the strategy logged.
@@ -331,18 +370,26 @@ impl<'a> Trainer<'a> {
         let epoch = self.progress.iteration / per_epoch - 1;
         let last = epoch + 1 == self.config.training.epochs;
         let due = (epoch + 1).is_multiple_of(self.config.validation.every) || last;
-        let validation = if due { self.validate()? } else { None };
+        let (score, validation) = match due {
+            true => self.validate()?.unzip(),
+            false => (None, None),
+        };
+        let vitals = self.strategy.vitals()?;
         let mean = |sum: f64| sum / per_epoch as f64;
-        let p = &self.progress;
+        let p = &mut self.progress;
+        let mut terms: BTreeMap<String, f64> = p
+            .sums
+            .iter()
+            .map(|(name, sum)| (name.clone(), mean(*sum)))
+            .collect();
+        terms.extend(vitals.iter().map(|&(name, value)| (name.to_owned(), value)));
+        let sentinels = self.strategy.sentinels();
+        let warnings = watch(&sentinels, &terms, score, &mut p.troubles);
         let record = EpochRecord {
             epoch,
             iteration: p.iteration,
             learning_rate: learning_rate(self.config, p.iteration - 1),
-            terms: p
-                .sums
-                .iter()
-                .map(|(name, sum)| (name.clone(), mean(*sum)))
-                .collect(),
+            terms,
             gradient_norm: mean(p.gradient_norm),
             seconds: p.seconds,
             data_wait: if p.seconds > 0.0 {
@@ -352,6 +399,7 @@ impl<'a> Trainer<'a> {
             },
             peak_memory: liseg_nn::runtime::peak_memory_bytes(),
             validation,
+            warnings,
         };
         // The record goes first: resuming drops a record without its checkpoint.
         self.folder.append_metrics(&record)?;
@@ -360,11 +408,19 @@ impl<'a> Trainer<'a> {
         }
         self.progress.begin_epoch();
         self.save()?;
-        Ok(record)
+        match record.warnings.first() {
+            Some(message) if self.config.training.on_trouble == OnTrouble::Stop => {
+                Err(Error::Trouble {
+                    epoch,
+                    message: message.clone(),
+                })
+            }
+            _ => Ok(record),
+        }
     }
 
     /// Scores the cases kept back and keeps the best weights.
-    fn validate(&mut self) -> Result<Option<BTreeMap<String, f64>>> {
+    fn validate(&mut self) -> Result<Option<(f64, BTreeMap<String, f64>)>> {
         let cases: Vec<Arc<StoredCase>> = self
             .roles
             .validation
@@ -384,7 +440,7 @@ impl<'a> Trainer<'a> {
                 &facts,
             )?;
         }
-        Ok(Some(by_name(&scores)))
+        Ok(Some((*score, by_name(&scores))))
     }
 
     fn save(&self) -> Result<()> {
@@ -475,6 +531,26 @@ fn assign_cases(config: &RunConfig, store: &CaseStore) -> Result<CaseRoles> {
         roles.labelled = fold.training;
         roles.validation = fold.validation;
     }
+    if let Some(budget) = config.label_budget {
+        roles.labelled.sort();
+        let cases: Vec<Case> = store.subset(Subset::Labelled).map(|c| as_case(c)).collect();
+        let fold = Fold {
+            training: roles.labelled,
+            validation: roles.validation,
+            unlabelled: Some(roles.unlabelled),
+        };
+        let fold = reduce_labels(fold, &cases, budget, config.seed)?;
+        roles = CaseRoles {
+            labelled: fold.training,
+            unlabelled: fold
+                .unlabelled
+                .into_iter()
+                .flatten()
+                .filter(|id| store.get(id).is_some_and(|case| wanted(case)))
+                .collect(),
+            validation: fold.validation,
+        };
+    }
     Ok(roles)
 }
 
@@ -541,22 +617,28 @@ fn build_strategy(
     config: &RunConfig,
     shape: &Architecture,
     device: Device,
+    build: &mut BuildStrategy<'_>,
 ) -> Result<Box<dyn Strategy>> {
+    let start = &config.network;
+    let several = config.strategy.learners() > 1 && start.second_weights.is_none();
+    let fresh_heads = start.fresh_heads.unwrap_or(several);
     let mut failure = None;
     let mut make = |name: &str| -> liseg_nn::Result<Box<dyn SegmentationNet>> {
         let mut network = fresh_network(shape, config.seed, name, device)?;
-        if let Some(path) = &config.network.weights {
-            let several = config.strategy.learners() > 1;
-            let fresh_heads = config.network.fresh_heads.unwrap_or(several);
-            let how = Transfer {
-                fresh_heads,
-                partial: config.network.partial,
-            };
-            if let Err(error) = load_pretrained(network.as_mut(), path, how) {
-                let message = error.to_string();
-                failure = Some(error);
-                return Err(liseg_nn::Error::Weights(message));
-            }
+        let how = Transfer {
+            fresh_heads,
+            partial: start.partial,
+        };
+        let second = start
+            .second_weights
+            .as_ref()
+            .filter(|_| name == "network_b");
+        if let Some(path) = second.or(start.weights.as_ref())
+            && let Err(error) = load_pretrained(network.as_mut(), path, how)
+        {
+            let message = error.to_string();
+            failure = Some(error);
+            return Err(liseg_nn::Error::Weights(message));
         }
         if let Err(error) = set_training(config, network.as_mut()) {
             let message = error.to_string();
@@ -565,7 +647,7 @@ fn build_strategy(
         }
         Ok(network)
     };
-    let built = config.strategy.build(config.optimiser, &mut make);
+    let built = build(&mut make);
     match (built, failure) {
         (_, Some(error)) => Err(error),
         (built, None) => Ok(built?),
@@ -574,7 +656,7 @@ fn build_strategy(
 
 /// Refuses to go on with a run under a config that would make it another one. Only the
 /// loader's threads, the device and where the data lie may change.
-fn refuse_other_run(config: &RunConfig, folder: &RunFolder) -> Result<()> {
+fn refuse_other_run(config: &RunConfig, strategy: &str, folder: &RunFolder) -> Result<()> {
     let recorded = RunConfig::read(&folder.config_file(), &[])?;
     let comparable = |c: &RunConfig| {
         let mut c = c.clone();
@@ -583,7 +665,8 @@ fn refuse_other_run(config: &RunConfig, folder: &RunFolder) -> Result<()> {
         c.data = PathBuf::new();
         c.to_toml()
     };
-    if comparable(&recorded)? == comparable(config)? {
+    let same_strategy = folder.strategy().is_none_or(|name| name == strategy);
+    if same_strategy && comparable(&recorded)? == comparable(config)? {
         return Ok(());
     }
     Err(Error::Run {
@@ -600,6 +683,33 @@ fn learning_rate(config: &RunConfig, iteration: u64) -> f64 {
     t.learning_rate
         * t.schedule.factor(iteration, config.iterations())
         * schedule::linear_warm_up(iteration, t.warm_up)
+}
+
+/// The transforms of labelled patches, of weak views and of strong ones.
+///
+/// A weak view is moved in space as a labelled patch is, and its intensities stay; a strong view is a
+/// weak one with other intensities.
+fn pipelines(config: &RunConfig) -> Result<Pipelines> {
+    let weak = AugmentConfig {
+        preset: match config.augment.preset {
+            Preset::None | Preset::Intensity => Preset::None,
+            _ => Preset::Spatial,
+        },
+        ..config.augment.clone()
+    };
+    let strong = AugmentConfig {
+        preset: Preset::Intensity,
+        ..config
+            .strong_augment
+            .as_ref()
+            .unwrap_or(&config.augment)
+            .clone()
+    };
+    Ok(Pipelines {
+        labelled: Arc::new(config.augment.build()?),
+        unlabelled: Arc::new(weak.build()?),
+        strong: Arc::new(strong.build()?),
+    })
 }
 
 /// Samples that go through a network at once.

@@ -19,6 +19,13 @@ pub enum Schedule {
         #[serde(default)]
         last: f64,
     },
+    /// [`stairs`] down: multiplied by `factor` every `every` steps.
+    Stairs {
+        /// Steps between two stairs, 1 or more.
+        every: u64,
+        /// What the rate is multiplied by, above 0.
+        factor: f64,
+    },
     /// The same rate throughout.
     Constant,
 }
@@ -44,6 +51,7 @@ impl Schedule {
                 let phase = step.min(steps) as f64 / steps.max(1) as f64;
                 last + (1.0 - last) * 0.5 * (1.0 + (std::f64::consts::PI * phase).cos())
             }
+            Self::Stairs { every, factor } => stairs(1.0, step, every, factor),
             Self::Constant => 1.0,
         }
     }
@@ -59,6 +67,11 @@ impl Schedule {
             }
             Self::Cosine { last } if !(0.0..=1.0).contains(&last) => {
                 format!("last {last} must be a share in 0..=1")
+            }
+            Self::Stairs { every, factor }
+                if every == 0 || !(factor > 0.0 && factor.is_finite()) =>
+            {
+                format!("{factor} every {every} steps; expected a positive factor every 1 or more")
             }
             _ => return Ok(()),
         };

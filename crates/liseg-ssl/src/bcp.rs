@@ -2,10 +2,10 @@
 
 use crate::boxes::grid;
 use crate::{Batch, BatchRequest, Candidate, Decay, Error, Learner, PasteBox, Result, StepContext};
-use crate::{Labelled, Progress, RegionDice, Strategy, Teacher, Unlabelled};
+use crate::{Labelled, Progress, RegionDice, Sentinel, Strategy, Teacher, Unlabelled};
 use crate::{clean, hard_labels, paste, region_cross_entropy};
 use liseg_morphology::Connectivity;
-use liseg_nn::tch::{Kind, Tensor};
+use liseg_nn::tch::{Kind, Tensor, no_grad_guard};
 use liseg_nn::{OptimiserConfig, SegmentationNet};
 use serde::{Deserialize, Serialize};
 
@@ -133,6 +133,9 @@ impl Bcp {
         let label = clean(&hard_labels(&logits)?, self.config.connectivity)?;
         let foreground = label.f_gt(0)?.f_to_kind(Kind::Float)?.f_mean(Kind::Float)?;
         context.record("pseudo_foreground", &foreground, share)?;
+        let p = logits.f_softmax(1, Kind::Float)?;
+        let confidence = p.f_amax([1i64].as_slice(), false)?.f_mean(Kind::Float)?;
+        context.record("confidence", &confidence, share)?;
         Ok(Side {
             image: part.image,
             label,
@@ -157,8 +160,29 @@ impl Bcp {
         let of_inner = region_loss(&logits, &inner.label, &inside)?.f_mul_scalar(inner_weight)?;
         let loss = of_outer.f_add(&of_inner)?;
         context.record(name, &loss, share)?;
+        // The side with pseudo labels: the crop in the first mixture, the background in the second.
+        let (pasted, label) = if name == "mixed_in" {
+            (&inside, &inner.label)
+        } else {
+            (&outside, &outer.label)
+        };
+        context.record(
+            "agreement",
+            &agreement(&logits, label, pasted)?,
+            share / 2.0,
+        )?;
         context.backward(&loss, share)
     }
+}
+
+/// The share of a region's voxels in which logits and label agree.
+fn agreement(logits: &Tensor, label: &Tensor, region: &Tensor) -> Result<Tensor> {
+    let _guard = no_grad_guard();
+    let region = region.f_expand_as(label)?;
+    let same = logits.f_argmax(1, false)?.f_eq_tensor(label)?;
+    let count = |t: &Tensor| t.f_to_kind(Kind::Float)?.f_sum(Kind::Float);
+    let both = count(&same.f_logical_and(&region)?)?;
+    Ok(both.f_div(&count(&region)?.f_clamp_min(1.0)?)?)
 }
 
 /// The voxels of a region that lie inside the scanned volume.
@@ -285,6 +309,13 @@ impl Strategy for Bcp {
 
     fn predictors(&self) -> Vec<(&str, &dyn SegmentationNet)> {
         vec![self.learners[0].named()]
+    }
+
+    fn sentinels(&self) -> Vec<Sentinel> {
+        vec![
+            Sentinel::empty_pseudo_labels(),
+            Sentinel::flooded_pseudo_labels(),
+        ]
     }
 
     fn candidates(&self) -> Vec<Candidate<'_>> {

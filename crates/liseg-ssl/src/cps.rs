@@ -2,7 +2,9 @@
 
 use crate::boxes::grid;
 use crate::{Batch, BatchRequest, Candidate, Error, Labelled, Learner, Result, StepContext};
-use crate::{Progress, Strategy, Unlabelled, paste, paste_images, toggled_boxes};
+use crate::{
+    Progress, Sentinel, Strategy, Trouble, Unlabelled, paste, paste_images, toggled_boxes,
+};
 use liseg_nn::loss::{DeepSupervision, DiceCrossEntropy, Target};
 use liseg_nn::tch::{Kind, Tensor, no_grad_guard};
 use liseg_nn::{OptimiserConfig, SegmentationNet, schedule};
@@ -394,6 +396,21 @@ impl Strategy for Cps {
             Prediction::Mean => vec![a.named(), b.named()],
             Prediction::First => vec![a.named()],
         }
+    }
+
+    fn sentinels(&self) -> Vec<Sentinel> {
+        vec![
+            Sentinel::empty_pseudo_labels(),
+            Sentinel::flooded_pseudo_labels(),
+            Sentinel {
+                term: "network_distance",
+                trouble: Trouble::Below(1e-4),
+                epochs: 1,
+                message: "the two networks have become one, so each learns from itself; start them \
+                          from different weights (network.second_weights, network.fresh_heads = true) \
+                          or give them views of their own (strategy.views = \"per-network\")",
+            },
+        ]
     }
 
     fn candidates(&self) -> Vec<Candidate<'_>> {

@@ -5,7 +5,9 @@ use crate::{Batch, BatchRequest, Candidate, Decay, Error, FrequencyWindow, Guida
 use crate::{
     Labelled, PasteBox, RegionDice, Result, StepContext, Strategy, Teacher, TeacherLogits,
 };
-use crate::{masked_loss, mix_amplitudes, paste, paste_images, share_of_run, stepped_ramp};
+use crate::{
+    Sentinel, masked_loss, mix_amplitudes, paste, paste_images, share_of_run, stepped_ramp,
+};
 use liseg_nn::tch::{Kind, Tensor};
 use liseg_nn::{OptimiserConfig, SegmentationNet};
 use rand::RngExt;
@@ -325,6 +327,14 @@ impl Strategy for Midss {
 
     fn predictors(&self) -> Vec<(&str, &dyn SegmentationNet)> {
         vec![self.learners[0].named()]
+    }
+
+    fn sentinels(&self) -> Vec<Sentinel> {
+        vec![
+            Sentinel::empty_pseudo_labels(),
+            Sentinel::flooded_pseudo_labels(),
+            Sentinel::no_confidence(),
+        ]
     }
 
     fn candidates(&self) -> Vec<Candidate<'_>> {

@@ -1,6 +1,7 @@
 //! The trait.
 
-use crate::{Batch, BatchRequest, Learner, Result, StepContext, Teacher};
+use crate::sentinel::distances;
+use crate::{Batch, BatchRequest, Learner, Result, Sentinel, StepContext, Teacher};
 use liseg_nn::{GradientNorm, SegmentationNet, TensorMap};
 
 /// Networks that are scored together in validation: the mean of their softmax maps.
@@ -80,6 +81,20 @@ pub trait Strategy: Send {
             name: self.name().into(),
             networks,
         }]
+    }
+
+    /// Quantities that are measured once an epoch and logged with its means: by default, how far the
+    /// second learner (`network_distance`) and the teacher (`teacher_distance`) are from the first.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    fn vitals(&self) -> Result<Vec<(&'static str, f64)>> {
+        distances(self.learners(), self.teachers())
+    }
+
+    /// What the trainer looks out for in the logged quantities.
+    fn sentinels(&self) -> Vec<Sentinel> {
+        Vec::new()
     }
 
     /// Moves every learner by one step. Gradients are clipped to a global norm of `clip` for each

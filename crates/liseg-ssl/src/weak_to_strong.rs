@@ -4,7 +4,7 @@ use crate::boxes::grid;
 use crate::channel_dropout::{complementary_factors, draw_kept, draw_spared};
 use crate::region_dice::voxel_cross_entropy;
 use crate::{Batch, BatchRequest, Candidate, Decay, Error, Labelled, Learner, PasteBox, Result};
-use crate::{StepContext, Strategy, Teacher, Unlabelled, paste, paste_images};
+use crate::{Sentinel, StepContext, Strategy, Teacher, Unlabelled, paste, paste_images};
 use liseg_nn::loss::{DeepSupervision, DiceCrossEntropy, Target};
 use liseg_nn::tch::{Kind, Tensor, no_grad_guard};
 use liseg_nn::{OptimiserConfig, SegmentationNet};
@@ -345,6 +345,14 @@ impl Strategy for WeakToStrong {
 
     fn predictors(&self) -> Vec<(&str, &dyn SegmentationNet)> {
         vec![self.learners[0].named()]
+    }
+
+    fn sentinels(&self) -> Vec<Sentinel> {
+        vec![
+            Sentinel::empty_pseudo_labels(),
+            Sentinel::flooded_pseudo_labels(),
+            Sentinel::no_confidence(),
+        ]
     }
 
     fn candidates(&self) -> Vec<Candidate<'_>> {

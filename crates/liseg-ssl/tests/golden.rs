@@ -460,7 +460,7 @@ fn midss() {
                 case.check(output, &loss);
                 (&loss * weight).backward();
                 case.check(&format!("grad_{input}"), &logits.grad());
-                total = total + loss.detach() * weight;
+                total += loss.detach() * weight;
             }
             case.check("total", &total);
         }
@@ -569,7 +569,7 @@ fn teachers() {
                 let student = case.leaf(&format!("student_logits_{view}"));
                 let loss = sure_cross_entropy(&student, &target, &sure).unwrap() / voxels;
                 case.check(&format!("strong_{view}"), &loss);
-                total = total + loss * 0.25;
+                total += loss * 0.25;
                 students.push((view, student));
             }
             case.check("total", &total);

@@ -118,6 +118,9 @@ fn tell(event: &TrainEvent<'_>, per_epoch: u64, bar: &ProgressBar, shared: &Shar
         TrainEvent::Step { done, .. } => bar.set_position(*done),
         TrainEvent::Epoch(record) => {
             progress::note(shared, Some(bar), &epoch_line(record, per_epoch));
+            for warning in &record.warnings {
+                progress::note(shared, Some(bar), &format!("warning: {warning}"));
+            }
         }
     }
 }
