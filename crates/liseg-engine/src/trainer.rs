@@ -307,6 +307,9 @@ impl<'a> Trainer<'a> {
         };
         let store = Arc::clone(&self.store);
         let mut pipelines = self.pipelines.clone();
+        if request.weak_labelled {
+            pipelines.labelled = Arc::clone(&pipelines.unlabelled);
+        }
         if request.strong_views == 0 {
             pipelines.unlabelled = Arc::clone(&pipelines.labelled);
         }
@@ -690,13 +693,6 @@ fn learning_rate(config: &RunConfig, iteration: u64) -> f64 {
 /// A weak view is moved in space as a labelled patch is, and its intensities stay; a strong view is a
 /// weak one with other intensities.
 fn pipelines(config: &RunConfig) -> Result<Pipelines> {
-    let weak = AugmentConfig {
-        preset: match config.augment.preset {
-            Preset::None | Preset::Intensity => Preset::None,
-            _ => Preset::Spatial,
-        },
-        ..config.augment.clone()
-    };
     let strong = AugmentConfig {
         preset: Preset::Intensity,
         ..config
@@ -707,8 +703,8 @@ fn pipelines(config: &RunConfig) -> Result<Pipelines> {
     };
     Ok(Pipelines {
         labelled: Arc::new(config.augment.build()?),
-        unlabelled: Arc::new(weak.build()?),
-        strong: Arc::new(strong.build()?),
+        unlabelled: Arc::new(config.augment.views()?.weak),
+        strong: Arc::new(strong.views()?.strong),
     })
 }
 

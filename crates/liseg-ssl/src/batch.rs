@@ -15,6 +15,8 @@ pub struct BatchRequest {
     /// independently for each view. With 1 or more the patch itself is a weak view, moved in space
     /// but not in intensity; with 0 it gets the transforms of the labelled ones.
     pub strong_views: usize,
+    /// Whether labelled patches are weak views as well, moved in space alone.
+    pub weak_labelled: bool,
 }
 
 /// Patches with labels, on the training device.

@@ -214,6 +214,7 @@ impl Strategy for Bcp {
             labelled: self.config.patches,
             unlabelled: self.config.patches,
             strong_views: 0,
+            weak_labelled: false,
         }
     }
 

@@ -370,6 +370,7 @@ impl Strategy for Cps {
                 Views::Shared => 0,
                 Views::PerNetwork => 2,
             },
+            weak_labelled: false,
         }
     }
 

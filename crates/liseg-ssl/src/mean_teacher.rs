@@ -133,6 +133,7 @@ impl Strategy for MeanTeacher {
             labelled: self.config.labelled,
             unlabelled: self.config.unlabelled,
             strong_views: 0,
+            weak_labelled: false,
         }
     }
 

@@ -256,6 +256,7 @@ impl Strategy for Midss {
             labelled: self.config.patches,
             unlabelled: self.config.patches,
             strong_views: 1,
+            weak_labelled: true,
         }
     }
 

@@ -69,6 +69,7 @@ impl Strategy for Supervised {
             labelled: self.config.batch_size,
             unlabelled: 0,
             strong_views: 0,
+            weak_labelled: false,
         }
     }
 

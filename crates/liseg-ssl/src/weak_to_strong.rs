@@ -313,6 +313,7 @@ impl Strategy for WeakToStrong {
             labelled: self.config.labelled,
             unlabelled: self.config.unlabelled,
             strong_views: 2,
+            weak_labelled: false,
         }
     }
 

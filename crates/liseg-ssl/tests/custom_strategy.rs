@@ -26,7 +26,7 @@ impl Strategy for EntropyMinimisation {
         BatchRequest {
             labelled: 1,
             unlabelled: 1,
-            strong_views: 0,
+            ..BatchRequest::default()
         }
     }
 

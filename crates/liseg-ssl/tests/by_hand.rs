@@ -1,0 +1,296 @@
+//! One step of every strategy against sums worked out voxel by voxel in f64.
+//!
+//! The network is logit_c = w_c x + b_c, so that p = 1 / (1 + exp(−(w₁ − w₀) x − (b₁ − b₀))) is all
+//! there is to know. The objective is written out as its publication has it; its gradient is taken by
+//! differences.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking"
+)]
+
+mod common;
+
+use common::Pointwise;
+use liseg_nn::OptimiserConfig;
+use liseg_nn::loss::DiceCrossEntropy;
+use liseg_nn::tch::Tensor;
+use liseg_ssl::{
+    AmplitudeAxes, Batch, Bcp, BcpConfig, Cps, CpsConfig, Labelled, MeanTeacher, MeanTeacherConfig,
+    Midss, MidssConfig, Progress, StepContext, Strategy, Supervised, SupervisedConfig, Unlabelled,
+    WeakToStrong, WeakToStrongConfig,
+};
+
+/// Weights and biases (w₀, w₁, b₀, b₁).
+type Theta = [f64; 4];
+
+const THETA: Theta = [-0.5, 0.75, 0.25, -0.125];
+const OTHER: Theta = [0.5, -0.25, -0.5, 0.25];
+const LABELLED: [[f64; 8]; 2] = [
+    [1.0, -0.5, 2.0, 0.25, -1.5, 0.5, 1.25, -0.75],
+    [-1.0, 1.5, 0.5, -0.25, 0.75, -2.0, 1.0, 0.125],
+];
+const LABELS: [[usize; 8]; 2] = [[1, 0, 1, 1, 0, 0, 1, 0], [0, 1, 1, 0, 1, 0, 0, 1]];
+const UNLABELLED: [[f64; 8]; 2] = [
+    [0.5, 1.75, -1.25, 3.0, -3.0, 0.875, -0.5, 2.5],
+    [-2.5, 0.375, 1.5, -0.875, 3.5, -1.0, 0.625, -4.0],
+];
+const PROGRESS: Progress = Progress {
+    iteration: 5,
+    iterations: 10,
+};
+
+fn strong(view: usize) -> [[f64; 8]; 2] {
+    UNLABELLED.map(|patch| patch.map(|x| x * (1.5 - view as f64) + 0.125))
+}
+
+/// p of class `c` at a voxel.
+fn p(theta: &Theta, x: f64, c: usize) -> f64 {
+    let [w0, w1, b0, b1] = theta;
+    let foreground = 1.0 / (1.0 + (-((w1 - w0) * x + b1 - b0)).exp());
+    if c == 1 { foreground } else { 1.0 - foreground }
+}
+
+fn label(theta: &Theta, x: f64) -> usize {
+    usize::from(p(theta, x, 1) >= 0.5)
+}
+
+/// Mean cross-entropy over voxels with weight.
+fn cross_entropy(theta: &Theta, voxels: &[(f64, usize, f64)], count: f64) -> f64 {
+    let sum: f64 = voxels
+        .iter()
+        .map(|&(x, y, m)| -m * p(theta, x, y).ln())
+        .sum();
+    sum / count
+}
+
+/// 1 − mean over classes of (2 Σ p t + ε) / (Σ p^k + Σ t + ε).
+fn dice(theta: &Theta, voxels: &[(f64, usize, f64)], power: i32, epsilon: f64) -> f64 {
+    let of = |c: usize| {
+        let sum = |f: &dyn Fn(f64, f64) -> f64| -> f64 {
+            let each = voxels.iter();
+            each.map(|&(x, y, m)| m * f(p(theta, x, c), f64::from(u8::from(y == c))))
+                .sum()
+        };
+        (2.0 * sum(&|p, t| p * t) + epsilon) / (sum(&|p, t| p.powi(power) + t) + epsilon)
+    };
+    1.0 - (of(0) + of(1)) / 2.0
+}
+
+fn voxels(patches: &[[f64; 8]], labels: &[[usize; 8]]) -> Vec<(f64, usize, f64)> {
+    let pairs = patches.iter().flatten().zip(labels.iter().flatten());
+    pairs.map(|(&x, &y)| (x, y, 1.0)).collect()
+}
+
+fn tensor(patches: [[f64; 8]; 2]) -> Tensor {
+    let flat: Vec<f32> = patches.iter().flatten().map(|&x| x as f32).collect();
+    Tensor::from_slice(&flat).view([2, 1, 2, 2, 2])
+}
+
+fn batch(strong_views: usize) -> Batch {
+    let labels: Vec<i64> = LABELS.iter().flatten().map(|&y| y as i64).collect();
+    Batch {
+        labelled: Some(Labelled {
+            image: tensor(LABELLED),
+            label: Tensor::from_slice(&labels).view([2, 2, 2, 2]),
+            valid: None,
+        }),
+        unlabelled: Some(Unlabelled {
+            image: tensor(UNLABELLED),
+            strong: (0..strong_views).map(|view| tensor(strong(view))).collect(),
+            valid: None,
+        }),
+    }
+}
+
+fn network(theta: Theta) -> Box<dyn liseg_nn::SegmentationNet> {
+    let [w0, w1, b0, b1] = theta.map(|v| v as f32);
+    Pointwise::boxed([w0, w1], [b0, b1])
+}
+
+/// Compares the gradients of the first learner with differences of an objective written by hand.
+fn check(mut strategy: impl Strategy, objective: &dyn Fn(&Theta) -> f64) {
+    let mut context = StepContext::new(PROGRESS, 2);
+    let request = strategy.request();
+    strategy
+        .step(&batch(request.strong_views), &mut context)
+        .unwrap();
+    let parameters = strategy.learners()[0].network().parameters();
+    let found: Vec<f64> = ["weight", "bias"]
+        .iter()
+        .flat_map(|name| {
+            let grad = parameters.get(name).unwrap().grad();
+            [0, 1].map(|c| grad.double_value(&[0, c, 0, 0, 0]))
+        })
+        .collect();
+    for (i, found) in found.into_iter().enumerate() {
+        let moved = |step: f64| {
+            let mut theta = THETA;
+            theta[i] += step;
+            objective(&theta)
+        };
+        let expected = (moved(1e-5) - moved(-1e-5)) / 2e-5;
+        let difference = (found - expected).abs();
+        assert!(
+            difference < 2e-5,
+            "{} {i}: {found}, by hand {expected}",
+            strategy.name()
+        );
+        assert!(
+            expected.abs() > 1e-4,
+            "the objective does not depend on {i}"
+        );
+    }
+}
+
+fn adam() -> OptimiserConfig {
+    OptimiserConfig::adam()
+}
+
+fn ramp(share: f64) -> f64 {
+    (-5.0 * (1.0 - share).powi(2)).exp()
+}
+
+#[test]
+fn supervised_training() {
+    let config = SupervisedConfig {
+        batch_size: 2,
+        loss: DiceCrossEntropy {
+            include_background: true,
+            batch_dice: true,
+            ..DiceCrossEntropy::default()
+        },
+    };
+    let strategy = Supervised::new(config, network(THETA), adam()).unwrap();
+    check(strategy, &|theta| {
+        let all = voxels(&LABELLED, &LABELS);
+        cross_entropy(theta, &all, 16.0) + dice(theta, &all, 1, 1e-5) - 1.0
+    });
+}
+
+#[test]
+fn cross_pseudo_supervision() {
+    let config = CpsConfig {
+        loss: DiceCrossEntropy::cross_entropy(),
+        ramp: 1.0,
+        ..CpsConfig::default()
+    };
+    let strategy = Cps::new(config, [network(THETA), network(OTHER)], adam()).unwrap();
+    check(strategy, &|theta| {
+        let taught = |patches: [[f64; 8]; 2]| patches.map(|patch| patch.map(|x| label(&OTHER, x)));
+        let labelled = voxels(&LABELLED, &LABELS);
+        let mut pseudo = voxels(&LABELLED, &taught(LABELLED));
+        pseudo.extend(voxels(&UNLABELLED, &taught(UNLABELLED)));
+        let weight = 1.5 * ramp(0.5);
+        cross_entropy(theta, &labelled, 16.0) + weight * cross_entropy(theta, &pseudo, 32.0)
+    });
+}
+
+#[test]
+fn mean_teacher() {
+    let config = MeanTeacherConfig {
+        loss: DiceCrossEntropy::cross_entropy(),
+        noise: 0.0,
+        ..MeanTeacherConfig::default()
+    };
+    let mut strategy = MeanTeacher::new(config, [network(THETA), network(THETA)], adam()).unwrap();
+    strategy.teachers_mut()[0]
+        .follow(network(OTHER).as_ref(), 0.0)
+        .unwrap();
+    check(strategy, &|theta| {
+        let squares = UNLABELLED.iter().flatten().map(|&x| {
+            (0..2)
+                .map(|c| (p(theta, x, c) - p(&OTHER, x, c)).powi(2))
+                .sum::<f64>()
+        });
+        let consistency = squares.sum::<f64>() / 32.0;
+        cross_entropy(theta, &voxels(&LABELLED, &LABELS), 16.0) + 0.1 * ramp(0.5) * consistency
+    });
+}
+
+#[test]
+fn bidirectional_copy_paste() {
+    let config = BcpConfig {
+        box_share: 0.5,
+        pretraining: 0.0,
+        ..BcpConfig::default()
+    };
+    let strategy = Bcp::new(config, [network(THETA), network(THETA)], adam()).unwrap();
+    check(strategy, &|theta| {
+        // Of 2 × 2 × 2 voxels the box takes ⌊½ · 2⌋ = 1, and its one offset is 0.
+        let cleaned = |patch: [f64; 8]| patch.map(|x| label(&THETA, x));
+        let loss = |voxels: &[(f64, usize, f64)]| {
+            let count = voxels.len() as f64;
+            0.5 * (dice(theta, voxels, 1, 1e-5) + cross_entropy(theta, voxels, count))
+        };
+        let part = |patch: [f64; 8], labels: [usize; 8], crop: bool| {
+            let all = voxels(&[patch], &[labels]);
+            let (inside, outside) = all.split_at(1);
+            loss(if crop { inside } else { outside })
+        };
+        let (ua, ub) = (UNLABELLED[0], UNLABELLED[1]);
+        part(LABELLED[0], LABELS[0], false)
+            + 0.5 * part(ua, cleaned(ua), true)
+            + 0.5 * part(ub, cleaned(ub), false)
+            + part(LABELLED[1], LABELS[1], true)
+    });
+}
+
+#[test]
+fn midss() {
+    let config = MidssConfig {
+        box_probability: 0.0,
+        amplitude_axes: AmplitudeAxes::Off,
+        threshold: 0.7,
+        ..MidssConfig::default()
+    };
+    let strategy = Midss::new(config, [network(THETA), network(THETA)], adam()).unwrap();
+    check(strategy, &|theta| {
+        let loss = |voxels: &[(f64, usize, f64)]| {
+            cross_entropy(theta, voxels, 16.0) + dice(theta, voxels, 2, 1e-10)
+        };
+        let supervised = loss(&voxels(&LABELLED, &LABELS));
+        // Without a box both mixtures are whole patches, and symmetric guidance agrees with itself.
+        let taught: Vec<(f64, usize, f64)> = strong(0)
+            .iter()
+            .flatten()
+            .zip(UNLABELLED.iter().flatten())
+            .map(|(&s, &x)| {
+                let y = label(&THETA, x);
+                (s, y, f64::from(u8::from(p(&THETA, x, y) > 0.7)))
+            })
+            .collect();
+        let w = ramp(0.5);
+        supervised + w * (loss(&taught) + supervised + w * loss(&taught))
+    });
+}
+
+#[test]
+fn weak_to_strong() {
+    let config = WeakToStrongConfig {
+        loss: DiceCrossEntropy::cross_entropy(),
+        threshold: 0.7,
+        cutmix_probability: 0.0,
+        channel_dropout: false,
+        ..WeakToStrongConfig::default()
+    };
+    let strategy = WeakToStrong::new(config, [network(THETA), network(THETA)], adam()).unwrap();
+    check(strategy, &|theta| {
+        let view = |number: usize| -> f64 {
+            let pairs = strong(number);
+            let taught: Vec<_> = pairs
+                .iter()
+                .flatten()
+                .zip(UNLABELLED.iter().flatten())
+                .map(|(&s, &x)| {
+                    let y = label(&THETA, x);
+                    (s, y, f64::from(u8::from(p(&THETA, x, y) >= 0.7)))
+                })
+                .collect();
+            cross_entropy(theta, &taught, 16.0)
+        };
+        let supervised = cross_entropy(theta, &voxels(&LABELLED, &LABELS), 16.0);
+        0.5 * (supervised + 0.5 * (view(0) + view(1)))
+    });
+}
