@@ -7,6 +7,7 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stderr,
+    clippy::float_cmp,
     reason = "a test fails by panicking"
 )]
 

@@ -3,6 +3,7 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stderr,
+    clippy::float_cmp,
     reason = "a test fails by panicking"
 )]
 
