@@ -27,6 +27,59 @@ impl<'a> Candidate<'a> {
 ///
 /// In every step the trainer calls [`Strategy::step`] with a batch as requested, then
 /// [`Strategy::optimise`]. Methods with a teacher override [`Strategy::after_step`] to move it.
+///
+/// # Example
+/// A whole method: entropy minimisation (Grandvalet & Bengio 2005). Saving, resuming, validation,
+/// logging and prediction come from the trait. `liseg-engine`'s `train_own` trains it.
+/// ```
+/// use liseg_nn::SegmentationNet;
+/// use liseg_nn::loss::{DiceCrossEntropy, Target};
+/// use liseg_nn::tch::Kind;
+/// use liseg_ssl::{Batch, BatchRequest, Learner, Result, StepContext, Strategy};
+///
+/// struct EntropyMinimisation {
+///     learners: [Learner; 1],
+///     weight: f64,
+/// }
+///
+/// impl Strategy for EntropyMinimisation {
+///     fn name(&self) -> &'static str {
+///         "entropy-minimisation"
+///     }
+///
+///     fn request(&self) -> BatchRequest {
+///         BatchRequest { labelled: 2, unlabelled: 2, ..BatchRequest::default() }
+///     }
+///
+///     fn step(&mut self, batch: &Batch, context: &mut StepContext) -> Result<()> {
+///         let (labelled, unlabelled) = batch.both("entropy-minimisation")?;
+///         let network = self.learners[0].network();
+///         let label = labelled.label.shallow_clone();
+///         let logits = network.forward(&labelled.image)?;
+///         let target = Target { label, valid: None };
+///         let supervised = DiceCrossEntropy::default().terms(&logits, &target)?.total;
+///         context.record("supervised", &supervised, 1.0)?;
+///         context.backward(&supervised, 1.0)?;
+///
+///         let log_p = network.forward(&unlabelled.image)?.f_log_softmax(1, Kind::Float)?;
+///         let entropy = log_p.f_exp()?.f_mul(&log_p)?.f_mean(Kind::Float)?.f_neg()?;
+///         context.record("entropy", &entropy, 1.0)?;
+///         context.backward(&entropy, self.weight)
+///     }
+///
+///     fn learners(&self) -> &[Learner] {
+///         &self.learners
+///     }
+///
+///     fn learners_mut(&mut self) -> &mut [Learner] {
+///         &mut self.learners
+///     }
+///
+///     fn predictors(&self) -> Vec<(&str, &dyn SegmentationNet)> {
+///         vec![self.learners[0].named()]
+///     }
+/// }
+/// ```
 pub trait Strategy: Send {
     /// The name it has in configs and tables.
     fn name(&self) -> &'static str;
