@@ -159,6 +159,7 @@ pub(crate) fn cross_pseudo_supervision(device: Device) -> Result<String> {
         }),
         unlabelled: Some(Unlabelled {
             image: unlabelled,
+            strong: Vec::new(),
             valid: None,
         }),
     };

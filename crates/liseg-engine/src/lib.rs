@@ -3,6 +3,7 @@
 //! - [`RunConfig`]: everything a run can be told, in one TOML file.
 //! - [`train`]: the training loop. It knows nothing of the strategy but its trait.
 //! - [`RunFolder`]: what a run leaves on disk; [`EventWriter`] adds what TensorBoard draws.
+//! - [`experiment`]: a grid of runs from one file, and one table of what became of them.
 //! - [`predict`]: sliding window, export to the file's grid, folders of files.
 //! - [`evaluate`]: predictions against references, missing ones counted.
 //!
@@ -34,6 +35,7 @@ mod batches;
 mod config;
 mod error;
 pub mod evaluate;
+pub mod experiment;
 mod network;
 pub mod predict;
 mod run;
@@ -43,7 +45,9 @@ mod trainer;
 mod validation;
 mod watch;
 
-pub use config::{ArchitectureName, LayerRate, LoaderSettings, NetworkConfig, OnTrouble, RunConfig};
+pub use config::{
+    ArchitectureName, LayerRate, LoaderSettings, NetworkConfig, OnTrouble, RunConfig,
+};
 pub use config::{TrainingConfig, ValidationConfig};
 pub use error::{Error, Result};
 pub use run::{CaseRoles, EpochRecord, RunFolder};

@@ -163,6 +163,17 @@ impl RunFolder {
         Some(manifest["strategy"].as_str()?.to_owned())
     }
 
+    /// The cases whose labels the run learns from, from its manifest.
+    pub(crate) fn training_cases(&self) -> Result<Vec<String>> {
+        let path = self.path.join("manifest.json");
+        let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+        let manifest: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        serde_json::from_value(manifest["training_cases"].clone()).map_err(|e| Error::Run {
+            path,
+            reason: format!("it does not list the training cases: {e}"),
+        })
+    }
+
     /// Appends one object to `metrics.jsonl`.
     pub(crate) fn append_metrics(&self, record: &EpochRecord) -> Result<()> {
         let path = self.metrics_file();

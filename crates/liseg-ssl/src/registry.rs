@@ -66,6 +66,18 @@ impl StrategyConfig {
         }
     }
 
+    /// Labelled patches in a batch: what a supervised control needs to see as many.
+    pub fn labelled_patches(&self) -> usize {
+        match self {
+            Self::Supervised(config) => config.batch_size,
+            Self::Cps(config) => config.labelled,
+            Self::Bcp(config) => config.patches,
+            Self::MeanTeacher(config) => config.labelled,
+            Self::Midss(config) => config.patches,
+            Self::WeakToStrong(config) => config.labelled,
+        }
+    }
+
     /// Builds the strategy on networks from `networks`.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ mod compare;
 mod demo;
 mod doctor;
 mod evaluate;
+mod experiment;
 mod failure;
 mod import;
 mod info;
@@ -114,6 +115,8 @@ enum Verb {
     Evaluate(evaluate::Evaluate),
     /// Is one method better than another? Paired differences with intervals, tests and ranks.
     Compare(compare::Compare),
+    /// Run a grid of trainings and judge them in one table; the paper's tables are presets.
+    Experiment(experiment::ExperimentVerb),
     /// One self-contained HTML page about runs and evaluations.
     Report(report::ReportVerb),
     /// Look into files of pretrained weights, convert or keep them; nothing in them is executed.
@@ -154,6 +157,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
         Verb::Submit(verb) => verb.run(shared),
         Verb::Evaluate(verb) => verb.run(shared),
         Verb::Compare(verb) => verb.run(shared),
+        Verb::Experiment(verb) => verb.run(shared),
         Verb::Report(verb) => verb.run(shared),
         Verb::Weights(verb) => verb.run(shared),
         Verb::Completions(verb) => Ok(verb.run()),

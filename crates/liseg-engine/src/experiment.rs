@@ -1,0 +1,20 @@
+//! A grid of runs from one file, and one table of what became of them.
+//!
+//! An experiment names datasets, settings that all runs share, variants, seeds, label budgets, folds
+//! and further axes; [`Experiment::plan`] makes runs of them, [`run_experiment`] trains, predicts and
+//! judges what is not done yet, and [`ResultTable`] compares every method with its supervised control,
+//! patient by patient, by phase and in and out of distribution.
+
+mod config;
+mod execute;
+mod grid;
+mod markdown;
+mod table;
+
+pub use config::{
+    Axis, AxisValue, Control, DatasetSource, EvaluateOn, EvaluationSettings, Experiment,
+    PaperFigure, Variant,
+};
+pub use execute::{ExperimentEvent, Prepared, prepare, run_experiment};
+pub use grid::{ExperimentPlan, Method, PlannedRun};
+pub use table::{Level, ResultTable, Row, Versus};

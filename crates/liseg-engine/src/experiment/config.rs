@@ -1,0 +1,255 @@
+//! What an experiment can be told.
+
+use crate::{Error, Result};
+use liseg_data::PlanOptions;
+use liseg_phantom::PhantomConfig;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// An experiment, as its file says it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Experiment {
+    /// Its name, also that of its folder.
+    pub name: String,
+    /// What it is about, printed above the table.
+    #[serde(default)]
+    pub description: String,
+    /// The datasets by name. Runs take `target` unless their variant names another one.
+    pub datasets: BTreeMap<String, DatasetSource>,
+    /// Settings of every run, as in a run's config; `data` and `seed` come from the grid.
+    #[serde(default)]
+    pub run: toml::Table,
+    /// Settings that go on top where a phantom stands in for the data: a smaller network, fewer steps.
+    #[serde(default)]
+    pub phantom_run: toml::Table,
+    /// Seeds of first weights, patches, budgets and folds.
+    #[serde(default = "one_seed")]
+    pub seeds: Vec<u64>,
+    /// Labelled patients to learn from; one run for each number, all patients when empty.
+    #[serde(default)]
+    pub label_budgets: Vec<usize>,
+    /// Values of `validation.fold`; the runs' own when empty.
+    #[serde(default)]
+    pub folds: Vec<usize>,
+    /// Further axes of the grid, such as backbones or augmentations.
+    #[serde(default)]
+    pub axes: Vec<Axis>,
+    /// The methods to compare.
+    pub variants: Vec<Variant>,
+    /// What semi-supervised methods are compared with.
+    #[serde(default)]
+    pub control: Control,
+    /// How the results are judged.
+    #[serde(default)]
+    pub evaluate: EvaluationSettings,
+}
+
+/// Where a dataset comes from: a folder where it is there, else a phantom.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DatasetSource {
+    /// An nnU-Net raw dataset.
+    pub path: Option<PathBuf>,
+    /// The phantom to make where `path` is not there.
+    pub phantom: Option<PhantomConfig>,
+    /// How it is planned.
+    pub plan: PlanOptions,
+    /// The dataset whose plan is taken, so that weights fit both.
+    pub plan_of: Option<String>,
+    /// Whether `path` holds the data of the paper: only then its figures are shown.
+    pub paper: bool,
+}
+
+/// What semi-supervised methods are compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Control {
+    /// The same settings trained on the labelled patches alone, run beside them.
+    #[default]
+    Supervised,
+    /// Nothing.
+    None,
+}
+
+/// One axis of the grid.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Axis {
+    /// What varies, for the reader.
+    pub name: String,
+    /// Its values.
+    pub values: Vec<AxisValue>,
+}
+
+/// One value of an axis.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AxisValue {
+    /// How tables call it.
+    pub name: String,
+    /// Settings it stands for.
+    #[serde(default)]
+    pub set: toml::Table,
+}
+
+/// A method.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Variant {
+    /// How tables call it.
+    pub name: String,
+    /// The dataset it trains on; judged is always `target`.
+    #[serde(default = "target")]
+    pub dataset: String,
+    /// The variant, listed before it, whose weights it starts from.
+    #[serde(default)]
+    pub after: Option<String>,
+    /// Whether it has a row of its own; a mere preparation has none, no budget and no fold.
+    #[serde(default = "yes")]
+    pub row: bool,
+    /// Its settings.
+    #[serde(default)]
+    pub set: toml::Table,
+    /// Settings that go on top where a phantom stands in for its dataset.
+    #[serde(default)]
+    pub phantom_set: toml::Table,
+    /// Figures that were published for it.
+    #[serde(default)]
+    pub paper: Vec<PaperFigure>,
+}
+
+/// A published result.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PaperFigure {
+    /// The phase.
+    pub phase: String,
+    /// `all`, `in` or `out` of distribution.
+    #[serde(default = "all")]
+    pub distribution: String,
+    /// Dice, 0 to 1.
+    pub dice: f64,
+    /// Hausdorff distance, mm.
+    pub hd: f64,
+}
+
+/// On which cases a run is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EvaluateOn {
+    /// `imagesTs` with `labelsTs`.
+    Test,
+    /// Labelled training cases whose labels the run did not learn from: those of the validation fold
+    /// and those beyond the label budget. The run may have seen the latter's images.
+    HeldBack,
+}
+
+/// How results are judged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EvaluationSettings {
+    /// On which cases.
+    pub on: Vec<EvaluateOn>,
+    /// Phases to judge; all that have references when empty.
+    pub phases: Vec<String>,
+    /// Vendors that no training case comes from: the rows "out of distribution".
+    pub out_of_distribution: Vec<String>,
+    /// Keep the largest component of every mask.
+    pub keep_largest: bool,
+    /// Fill holes in every mask.
+    pub fill_holes: bool,
+    /// Samples for the bootstrap intervals.
+    pub replicates: usize,
+}
+
+impl Default for EvaluationSettings {
+    fn default() -> Self {
+        Self {
+            on: vec![EvaluateOn::Test],
+            phases: Vec::new(),
+            out_of_distribution: vec!["C".into()],
+            keep_largest: true,
+            fill_holes: false,
+            replicates: 10_000,
+        }
+    }
+}
+
+fn one_seed() -> Vec<u64> {
+    vec![1]
+}
+
+fn target() -> String {
+    "target".into()
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn all() -> String {
+    "all".into()
+}
+
+impl Experiment {
+    /// Reads an experiment's file.
+    ///
+    /// # Errors
+    /// [`Error::Io`] and [`Error::Config`] naming the file and what is wrong in it.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let refuse = |reason: String| Error::Config {
+            path: path.to_owned(),
+            reason,
+        };
+        let experiment: Self = toml::from_str(&text).map_err(|e| {
+            let message = e.to_string();
+            refuse(message.split_whitespace().collect::<Vec<_>>().join(" "))
+        })?;
+        experiment.check().map_err(refuse)?;
+        Ok(experiment)
+    }
+
+    fn check(&self) -> std::result::Result<(), String> {
+        if self.variants.is_empty() || self.seeds.is_empty() {
+            return Err("an experiment needs at least one variant and one seed".into());
+        }
+        if !self.datasets.contains_key("target") {
+            return Err("datasets.target is missing: it is what the results are judged on".into());
+        }
+        for (name, source) in &self.datasets {
+            if source.path.is_none() && source.phantom.is_none() {
+                return Err(format!("datasets.{name} has neither `path` nor `phantom`"));
+            }
+            if let Some(other) = &source.plan_of
+                && !self.datasets.contains_key(other)
+            {
+                return Err(format!(
+                    "datasets.{name}.plan_of: there is no dataset `{other}`"
+                ));
+            }
+        }
+        for (i, variant) in self.variants.iter().enumerate() {
+            let name = &variant.name;
+            if !self.datasets.contains_key(&variant.dataset) {
+                return Err(format!(
+                    "variant `{name}`: there is no dataset `{}`",
+                    variant.dataset
+                ));
+            }
+            if self.variants[..i].iter().any(|v| v.name == *name) {
+                return Err(format!("two variants are called `{name}`"));
+            }
+            if let Some(after) = &variant.after
+                && !self.variants[..i].iter().any(|v| v.name == *after)
+            {
+                return Err(format!(
+                    "variant `{name}`: no variant before it is called `{after}`"
+                ));
+            }
+        }
+        Ok(())
+    }
+}

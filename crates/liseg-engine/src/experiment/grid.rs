@@ -1,0 +1,381 @@
+//! From axes to runs.
+
+use super::config::{AxisValue, Control, Experiment, Variant};
+use crate::{Error, Result, RunConfig};
+use liseg_ssl::StrategyConfig;
+use liseg_volume::Seed;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// A row of the table: a variant under one value of every axis.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Method {
+    /// How tables call it.
+    pub name: String,
+    /// The method it is compared with.
+    pub control: Option<String>,
+    /// Whether it has a row.
+    pub row: bool,
+    /// The dataset it trains on.
+    pub dataset: String,
+    /// The method whose weights it starts from.
+    pub after: Option<String>,
+    /// The variant it was made from; the position in the experiment.
+    pub variant: usize,
+    /// Its settings without data, seed, budget and fold.
+    settings: toml::Table,
+}
+
+/// One training run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlannedRun {
+    /// The name of its folder.
+    pub id: String,
+    /// Its method.
+    pub method: String,
+    /// Labelled patients, all of them when `None`.
+    pub budget: Option<usize>,
+    /// The seed.
+    pub seed: u64,
+    /// The run whose weights it starts from.
+    pub after: Option<String>,
+    /// Its config; the weights to start from are filled in when they exist.
+    pub config: RunConfig,
+}
+
+/// All runs of an experiment, each after those it depends on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExperimentPlan {
+    /// The rows of the table.
+    pub methods: Vec<Method>,
+    /// The runs.
+    pub runs: Vec<PlannedRun>,
+}
+
+impl Experiment {
+    /// Lays out the grid. `phantoms` says which datasets are phantoms, `data` where a dataset's
+    /// preprocessed cases lie.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the variant whose settings are wrong.
+    pub fn plan(
+        &self,
+        phantoms: &BTreeMap<String, bool>,
+        data: &dyn Fn(&str) -> PathBuf,
+    ) -> Result<ExperimentPlan> {
+        let methods = self.methods(phantoms)?;
+        let mut runs = Vec::new();
+        for method in &methods {
+            let budgets: Vec<Option<usize>> = match (method.row, &self.label_budgets[..]) {
+                (true, budgets @ [_, ..]) => budgets.iter().copied().map(Some).collect(),
+                _ => vec![None],
+            };
+            let folds: Vec<Option<usize>> = match (method.row, &self.folds[..]) {
+                (true, folds @ [_, ..]) => folds.iter().copied().map(Some).collect(),
+                _ => vec![None],
+            };
+            for &budget in &budgets {
+                for &fold in &folds {
+                    for &seed in &self.seeds {
+                        let config = configure(method, data, (budget, fold, seed))?;
+                        let after = method.after.as_ref().map(|name| {
+                            let other = methods.iter().find(|m| m.name == *name);
+                            let prepared = other.is_some_and(|m| !m.row);
+                            let cell = if prepared {
+                                (None, None)
+                            } else {
+                                (budget, fold)
+                            };
+                            id(name, cell, seed)
+                        });
+                        runs.push(PlannedRun {
+                            id: id(&method.name, (budget, fold), seed),
+                            method: method.name.clone(),
+                            budget,
+                            seed,
+                            after,
+                            config,
+                        });
+                    }
+                }
+            }
+        }
+        Ok(ExperimentPlan { methods, runs })
+    }
+
+    fn methods(&self, phantoms: &BTreeMap<String, bool>) -> Result<Vec<Method>> {
+        let mut methods: Vec<Method> = Vec::new();
+        for (number, variant) in self.variants.iter().enumerate() {
+            let phantom = phantoms.get(&variant.dataset).copied().unwrap_or(false);
+            for combination in self.combinations(variant) {
+                let mut settings = self.run.clone();
+                if phantom {
+                    merge(&mut settings, &self.phantom_run);
+                }
+                for value in &combination {
+                    merge(&mut settings, &value.set);
+                }
+                merge(&mut settings, &variant.set);
+                if phantom {
+                    merge(&mut settings, &variant.phantom_set);
+                }
+                let named = |variant: &str| {
+                    let parts = combination.iter().map(|value| value.name.as_str());
+                    let all: Vec<&str> = std::iter::once(variant).chain(parts).collect();
+                    all.join(" / ")
+                };
+                let mut method = Method {
+                    name: named(&variant.name),
+                    control: None,
+                    row: variant.row,
+                    dataset: variant.dataset.clone(),
+                    after: self.after(variant, &named),
+                    variant: number,
+                    settings,
+                };
+                let strategy = run_config(&method, Path::new(""), 0)?.strategy;
+                let supervised = matches!(strategy, StrategyConfig::Supervised(_));
+                if self.control == Control::Supervised && variant.row && !supervised {
+                    let control = self.control_of(&method, &strategy, &methods, &named)?;
+                    method.control = Some(control.name.clone());
+                    if !methods.iter().any(|m| m.name == control.name) {
+                        methods.push(control);
+                    }
+                }
+                methods.push(method);
+            }
+        }
+        Ok(methods)
+    }
+
+    /// A preparation has no axes of its own.
+    fn after(&self, variant: &Variant, named: &dyn Fn(&str) -> String) -> Option<String> {
+        let name = variant.after.as_ref()?;
+        let other = self.variants.iter().find(|v| v.name == *name)?;
+        Some(if other.row { named(name) } else { name.clone() })
+    }
+
+    /// One value of every axis, in all ways.
+    fn combinations(&self, variant: &Variant) -> Vec<Vec<&AxisValue>> {
+        if !variant.row {
+            return vec![Vec::new()];
+        }
+        let mut all: Vec<Vec<&AxisValue>> = vec![Vec::new()];
+        for axis in &self.axes {
+            let mut longer = Vec::new();
+            for some in &all {
+                for value in &axis.values {
+                    let mut more = some.clone();
+                    more.push(value);
+                    longer.push(more);
+                }
+            }
+            all = longer;
+        }
+        all
+    }
+
+    /// The same settings, loss on labels included, with labelled patches alone. Methods whose controls are the same share it.
+    fn control_of(
+        &self,
+        method: &Method,
+        strategy: &StrategyConfig,
+        methods: &[Method],
+        named: &dyn Fn(&str) -> String,
+    ) -> Result<Method> {
+        let mut settings = method.settings.clone();
+        let batch = i64::try_from(strategy.labelled_patches()).unwrap_or(2);
+        let mut supervised = toml::Table::from_iter([
+            ("name".to_owned(), toml::Value::from("supervised")),
+            ("batch_size".to_owned(), toml::Value::from(batch)),
+        ]);
+        let own = settings.get("strategy").and_then(toml::Value::as_table);
+        if let Some(loss) = own.and_then(|strategy| strategy.get("loss")) {
+            supervised.insert("loss".into(), loss.clone());
+        }
+        settings.insert("strategy".into(), supervised.into());
+        settings.remove("strong_augment");
+        let mut control = Method {
+            settings,
+            ..method.clone()
+        };
+        let wanted = run_config(&control, Path::new(""), 0)?;
+        let same = |m: &&Method| {
+            let config = run_config(m, Path::new(""), 0);
+            m.dataset == control.dataset
+                && m.after == control.after
+                && config.is_ok_and(|config| config == wanted)
+        };
+        if let Some(found) = methods.iter().find(same) {
+            return Ok(found.clone());
+        }
+        let plain = named("supervised");
+        let taken = methods.iter().any(|m| m.name == plain)
+            || self.variants.iter().any(|v| v.name == "supervised");
+        control.name = if taken {
+            format!("supervised for {}", method.name)
+        } else {
+            plain
+        };
+        Ok(control)
+    }
+}
+
+/// Puts the settings of one table on top of another; a strategy of another name replaces the first
+/// whole, since their settings differ.
+fn merge(below: &mut toml::Table, above: &toml::Table) {
+    for (key, value) in above {
+        match (below.get_mut(key), value) {
+            (Some(toml::Value::Table(old)), toml::Value::Table(new))
+                if new
+                    .get("name")
+                    .is_none_or(|name| old.get("name") == Some(name)) =>
+            {
+                merge(old, new);
+            }
+            _ => {
+                below.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+fn run_config(method: &Method, data: &Path, seed: u64) -> Result<RunConfig> {
+    let refuse = |reason: String| Error::Config {
+        path: PathBuf::from(format!("variant `{}`", method.name)),
+        reason: reason.split_whitespace().collect::<Vec<_>>().join(" "),
+    };
+    let mut table = method.settings.clone();
+    table.insert("data".into(), data.display().to_string().into());
+    let mut config: RunConfig = table
+        .try_into()
+        .map_err(|e: toml::de::Error| refuse(e.to_string()))?;
+    config.seed = Seed(seed);
+    config.check().map_err(|e| refuse(e.to_string()))?;
+    Ok(config)
+}
+
+fn configure(
+    method: &Method,
+    data: &dyn Fn(&str) -> PathBuf,
+    (budget, fold, seed): (Option<usize>, Option<usize>, u64),
+) -> Result<RunConfig> {
+    let mut config = run_config(method, &data(&method.dataset), seed)?;
+    if budget.is_some() {
+        config.label_budget = budget;
+    }
+    if let Some(fold) = fold {
+        config.validation.fold = fold;
+        config.check()?;
+    }
+    Ok(config)
+}
+
+/// A name of letters, digits and dashes.
+fn id(method: &str, (budget, fold): (Option<usize>, Option<usize>), seed: u64) -> String {
+    let mut name: String = method
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || c == '.' {
+                c
+            } else {
+                '-'
+            }
+        })
+        .collect();
+    while name.contains("--") {
+        name = name.replace("--", "-");
+    }
+    let mut name = name.trim_matches('-').to_ascii_lowercase();
+    if let Some(budget) = budget {
+        name += &format!("-labels{budget}");
+    }
+    if let Some(fold) = fold {
+        name += &format!("-fold{fold}");
+    }
+    format!("{name}-seed{seed}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn experiment(text: &str) -> Experiment {
+        let start = "name = \"e\"\n[datasets.target]\npath = \"somewhere\"\n";
+        toml::from_str(&format!("{start}{text}")).unwrap()
+    }
+
+    fn plan(text: &str) -> ExperimentPlan {
+        let phantoms = BTreeMap::from([("target".to_owned(), true)]);
+        let data = |name: &str| PathBuf::from(format!("data/{name}"));
+        experiment(text).plan(&phantoms, &data).unwrap()
+    }
+
+    #[test]
+    fn a_control_runs_beside_every_method_and_is_shared() {
+        let text = "[[variants]]\nname = \"CPS\"\nset.strategy.name = \"cps\"\n\
+                    [[variants]]\nname = \"BCP\"\nset.strategy.name = \"bcp\"\n\
+                    [[variants]]\nname = \"wide\"\nset.strategy.name = \"cps\"\nset.network.size = \"B\"\n";
+        let plan = plan(text);
+        let names: Vec<&str> = plan.methods.iter().map(|m| m.name.as_str()).collect();
+        assert_eq!(
+            names,
+            ["supervised", "CPS", "BCP", "supervised for wide", "wide"]
+        );
+        assert_eq!(plan.methods[2].control.as_deref(), Some("supervised"));
+        assert_eq!(
+            plan.methods[4].control.as_deref(),
+            Some("supervised for wide")
+        );
+        assert_eq!(plan.runs.len(), 5);
+    }
+
+    #[test]
+    fn a_control_can_be_given_or_forgone() {
+        let text = "[[variants]]\nname = \"baseline\"\n\
+                    [[variants]]\nname = \"CPS\"\nset.strategy.name = \"cps\"\n";
+        let given = plan(text);
+        assert_eq!(given.methods[1].control.as_deref(), Some("baseline"));
+        let none = Experiment {
+            control: Control::None,
+            ..experiment(text)
+        };
+        let none = none.plan(&BTreeMap::new(), &|_| PathBuf::new()).unwrap();
+        assert!(none.methods.iter().all(|m| m.control.is_none()));
+    }
+
+    #[test]
+    fn the_grid_is_the_product_of_its_axes() {
+        let mut wanted = experiment(
+            "[[axes]]\nname = \"backbone\"\n\
+             values = [{name = \"S\", set.network.size = \"S\"}, {name = \"B\", set.network.size = \"B\"}]\n\
+             [[variants]]\nname = \"base\"\nrow = false\n\
+             [[variants]]\nname = \"CPS\"\nafter = \"base\"\nset.strategy.name = \"cps\"\n",
+        );
+        wanted.seeds = vec![1, 2, 3];
+        wanted.label_budgets = vec![1, 4];
+        let plan = wanted.plan(&BTreeMap::new(), &|_| PathBuf::new()).unwrap();
+        // One preparation, and CPS and its control for each backbone.
+        assert_eq!(plan.methods.len(), 5);
+        assert_eq!(plan.runs.len(), 3 + 4 * 2 * 3);
+        let run = &plan.runs[plan.runs.len() - 1];
+        assert_eq!(run.id, "cps-b-labels4-seed3");
+        assert_eq!(run.after.as_deref(), Some("base-seed3"));
+        assert_eq!(run.config.label_budget, Some(4));
+        let ids: std::collections::BTreeSet<&str> =
+            plan.runs.iter().map(|r| r.id.as_str()).collect();
+        assert_eq!(ids.len(), plan.runs.len());
+    }
+
+    #[test]
+    fn phantoms_scale_runs_down_and_wrong_settings_name_their_variant() {
+        let text = "[run.training]\nepochs = 36\n[phantom_run.training]\nepochs = 2\n\
+                    [[variants]]\nname = \"plain\"\n";
+        assert_eq!(plan(text).runs[0].config.training.epochs, 2);
+        let wrong = experiment("[[variants]]\nname = \"odd\"\nset.training.epoch = 3\n");
+        let error = wrong
+            .plan(&BTreeMap::new(), &|_| PathBuf::new())
+            .unwrap_err();
+        assert!(error.to_string().contains("variant `odd`"), "{error}");
+    }
+}

@@ -1,0 +1,206 @@
+//! The table as text.
+
+use super::table::{Level, ResultTable, Row};
+
+/// Headings of the CSV file.
+const COLUMNS: &str = "method,labels,phase,distribution,n,without_mask,runs,dice,dice_low,dice_high,\
+dice_sd_of_seeds,hd,hd_low,hd_high,hd95,hd95_low,hd95_high,control,dice_difference,difference_low,\
+difference_high,better,worse,p,p_holm,paper_dice,paper_hd";
+
+impl ResultTable {
+    /// The table as comma-separated values; what is unknown is empty.
+    pub fn csv(&self) -> String {
+        let mut text = format!("{COLUMNS}\n");
+        for row in &self.rows {
+            let number = |value: Option<f64>| value.map_or(String::new(), |v| v.to_string());
+            let level = |level: &Option<Level>| {
+                let part = |f: fn(&Level) -> f64| number(level.as_ref().map(f));
+                [part(|l| l.mean), part(|l| l.low), part(|l| l.high)]
+            };
+            let mut fields = vec![
+                format!("\"{}\"", row.method.replace('"', "\"\"")),
+                row.labels.map_or(String::new(), |n| n.to_string()),
+                row.phase.clone(),
+                row.distribution.clone(),
+                row.n.to_string(),
+                row.without_mask.to_string(),
+                row.runs.to_string(),
+            ];
+            fields.extend(level(&row.dice));
+            fields.push(number(row.dice_sd_of_seeds));
+            fields.extend(level(&row.hd));
+            fields.extend(level(&row.hd95));
+            match &row.versus {
+                Some(v) => fields.extend([
+                    format!("\"{}\"", v.control.replace('"', "\"\"")),
+                    v.difference.mean.to_string(),
+                    v.difference.low.to_string(),
+                    v.difference.high.to_string(),
+                    v.better.to_string(),
+                    v.worse.to_string(),
+                    v.p.to_string(),
+                    v.p_holm.to_string(),
+                ]),
+                None => fields.extend(std::iter::repeat_n(String::new(), 8)),
+            }
+            fields.extend([
+                number(row.paper.map(|p| p[0])),
+                number(row.paper.map(|p| p[1])),
+            ]);
+            text += &fields.join(",");
+            text.push('\n');
+        }
+        text
+    }
+
+    /// The table in Markdown, with the paper's figures where the data are the paper's.
+    pub fn markdown(&self) -> String {
+        let labels = self.rows.iter().any(|row| row.labels.is_some());
+        let paper = self.rows.iter().any(|row| row.paper.is_some());
+        let mut heads = vec!["phase", "distribution", "method"];
+        if labels {
+            heads.insert(0, "labels");
+        }
+        heads.extend([
+            "n",
+            "DSC",
+            "HD mm",
+            "HD95 mm",
+            "against the control",
+            "p (Holm)",
+        ]);
+        if paper {
+            heads.push("paper: DSC / HD");
+        }
+        let mut text = format!("# {}\n\n", self.name);
+        if !self.description.is_empty() {
+            text += &format!("{}\n\n", self.description.trim());
+        }
+        if self.phantom {
+            text += "A phantom stood in for the data: these figures are not comparable with the paper's.\n\n";
+        }
+        text += &line(heads.iter().map(|h| (*h).to_owned()));
+        text += &line(heads.iter().map(|_| "---".to_owned()));
+        for row in &self.rows {
+            let mut fields = vec![
+                row.phase.clone(),
+                row.distribution.clone(),
+                row.method.clone(),
+            ];
+            if labels {
+                fields.insert(0, row.labels.map_or("all".into(), |n| n.to_string()));
+            }
+            fields.push(row.n.to_string());
+            fields.push(with_interval(&row.dice, 3));
+            fields.push(with_interval(&row.hd, 1));
+            fields.push(with_interval(&row.hd95, 1));
+            fields.extend(against(row));
+            if paper {
+                let figures = row.paper.map(|[dice, hd]| format!("{dice:.4} / {hd:.2}"));
+                fields.push(figures.unwrap_or_default());
+            }
+            text += &line(fields.into_iter());
+        }
+        text += "\nMeans over patients, with 95 % bootstrap intervals; seeds and folds are averaged case by \
+                 case first. The difference is that of Dice on the same patients, p is Wilcoxon's signed-rank \
+                 test with Holm's correction over the table.\n";
+        text
+    }
+}
+
+fn line(fields: impl Iterator<Item = String>) -> String {
+    let fields: Vec<String> = fields.map(|f| f.replace('|', "\\|")).collect();
+    format!("| {} |\n", fields.join(" | "))
+}
+
+fn with_interval(level: &Option<Level>, digits: usize) -> String {
+    level.map_or("–".into(), |l| {
+        format!(
+            "{:.digits$} [{:.digits$}, {:.digits$}]",
+            l.mean, l.low, l.high
+        )
+    })
+}
+
+fn against(row: &Row) -> [String; 2] {
+    match &row.versus {
+        Some(v) => {
+            let d = v.difference;
+            let text = format!("{:+.3} [{:+.3}, {:+.3}]", d.mean, d.low, d.high);
+            [text, format!("{:.3}", v.p_holm)]
+        }
+        None => [String::new(), String::new()],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::Versus;
+
+    fn table() -> ResultTable {
+        let level = Level {
+            mean: 0.9,
+            low: 0.85,
+            high: 0.95,
+        };
+        let row = Row {
+            method: "CPS, wide".into(),
+            labels: Some(4),
+            phase: "GED4".into(),
+            distribution: "in".into(),
+            n: 6,
+            without_mask: 0,
+            runs: 3,
+            dice: Some(level),
+            hd: None,
+            hd95: Some(level),
+            dice_sd_of_seeds: Some(0.01),
+            versus: Some(Versus {
+                control: "supervised".into(),
+                difference: Level {
+                    mean: 0.02,
+                    low: -0.01,
+                    high: 0.05,
+                },
+                better: 4,
+                worse: 2,
+                p: 0.2,
+                p_holm: 0.4,
+            }),
+            paper: Some([0.9685, 25.56]),
+        };
+        ResultTable {
+            name: "t".into(),
+            description: String::new(),
+            phantom: false,
+            rows: vec![row],
+        }
+    }
+
+    #[test]
+    fn every_line_of_csv_has_the_columns_of_the_first() {
+        let mut table = table();
+        table.rows[0].method = "CPS".into();
+        table.rows.push(Row {
+            versus: None,
+            paper: None,
+            dice: None,
+            ..table.rows[0].clone()
+        });
+        let csv = table.csv();
+        let counts: Vec<usize> = csv.lines().map(|l| l.split(',').count()).collect();
+        assert!(counts.iter().all(|&n| n == counts[0]), "{csv}");
+    }
+
+    #[test]
+    fn markdown_shows_the_papers_figures_only_where_there_are_some() {
+        let mut table = table();
+        let text = table.markdown();
+        assert!(text.contains("0.9685 / 25.56") && text.contains("+0.020 [-0.010, +0.050]"));
+        table.rows[0].paper = None;
+        table.phantom = true;
+        let text = table.markdown();
+        assert!(!text.contains("paper: DSC") && text.contains("phantom"));
+    }
+}

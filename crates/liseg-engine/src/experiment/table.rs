@@ -1,0 +1,435 @@
+//! What became of an experiment, in numbers.
+
+use super::config::Experiment;
+use super::execute::Prepared;
+use super::grid::PlannedRun;
+use crate::{Error, Result, run::write_atomically};
+use liseg_metrics::{
+    Bootstrap, CaseMetrics, CaseResult, Comparison, ComparisonSettings, Measure, Report,
+};
+use liseg_volume::Seed;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// A mean with its interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Level {
+    /// The mean over patients.
+    pub mean: f64,
+    /// Lower end of the 95 % bootstrap interval.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+}
+
+/// What a method changes against its control, in Dice, on the same patients.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Versus {
+    /// The control.
+    pub control: String,
+    /// Mean difference of Dice with its interval.
+    pub difference: Level,
+    /// Patients in which the method is better.
+    pub better: usize,
+    /// Patients in which it is worse.
+    pub worse: usize,
+    /// Wilcoxon's signed-rank test, two-sided.
+    pub p: f64,
+    /// The same after Holm's correction over the whole table.
+    pub p_holm: f64,
+}
+
+/// A method on one phase, inside or outside the distribution.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Row {
+    /// The method.
+    pub method: String,
+    /// Labelled patients, where the experiment varies them.
+    pub labels: Option<usize>,
+    /// The phase; `all` for all of them.
+    pub phase: String,
+    /// `all`, `in` or `out` of distribution.
+    pub distribution: String,
+    /// Patients (or cases, where patients are unknown).
+    pub n: usize,
+    /// Cases whose mask was missing or empty; they count as such.
+    pub without_mask: usize,
+    /// Seeds and folds that were averaged case by case.
+    pub runs: usize,
+    /// Dice.
+    pub dice: Option<Level>,
+    /// Hausdorff distance, mm.
+    pub hd: Option<Level>,
+    /// Its 95th percentile, mm.
+    pub hd95: Option<Level>,
+    /// Standard deviation between seeds of the mean Dice; `None` for one seed.
+    pub dice_sd_of_seeds: Option<f64>,
+    /// Against the supervised control.
+    pub versus: Option<Versus>,
+    /// Published Dice and HD, where the data are those of the paper.
+    pub paper: Option<[f64; 2]>,
+}
+
+/// All rows of an experiment.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ResultTable {
+    /// The experiment.
+    pub name: String,
+    /// What it is about.
+    pub description: String,
+    /// Whether a phantom stood in for the data that results are judged on.
+    pub phantom: bool,
+    /// The rows.
+    pub rows: Vec<Row>,
+}
+
+impl ResultTable {
+    pub(crate) fn of(
+        experiment: &Experiment,
+        prepared: &Prepared,
+        reports: &[(&PlannedRun, Report)],
+    ) -> Result<Self> {
+        let budgets: BTreeSet<Option<usize>> = reports.iter().map(|(run, _)| run.budget).collect();
+        let everything: Vec<&Report> = reports.iter().map(|(_, report)| report).collect();
+        let groups = groups(experiment, &everything);
+        let mut rows = Vec::new();
+        for budget in budgets {
+            for (phase, distribution) in &groups {
+                for method in prepared.plan.methods.iter().filter(|m| m.row) {
+                    let of = |name: &str| -> Vec<(u64, Report)> {
+                        let keep = |report: &Report| part(report, phase, distribution, experiment);
+                        reports
+                            .iter()
+                            .filter(|(run, _)| run.method == name && run.budget == budget)
+                            .map(|(run, report)| (run.seed, keep(report)))
+                            .filter(|(_, report)| {
+                                !report.cases.is_empty() || !report.missing.is_empty()
+                            })
+                            .collect()
+                    };
+                    let own = of(&method.name);
+                    if own.is_empty() {
+                        continue;
+                    }
+                    let control = method.control.as_ref().map(|name| (name, of(name)));
+                    let mut row = row(experiment, &own, control)?;
+                    row.method.clone_from(&method.name);
+                    row.labels = budget;
+                    row.phase.clone_from(phase);
+                    row.distribution.clone_from(distribution);
+                    let figures = &experiment.variants[method.variant].paper;
+                    let shown = experiment.datasets["target"].paper
+                        && !prepared.phantoms["target"]
+                        && experiment.variants[method.variant].name == method.name;
+                    row.paper = figures
+                        .iter()
+                        .find(|f| shown && f.phase == *phase && f.distribution == *distribution)
+                        .map(|f| [f.dice, f.hd]);
+                    rows.push(row);
+                }
+            }
+        }
+        correct(&mut rows);
+        Ok(Self {
+            name: experiment.name.clone(),
+            description: experiment.description.clone(),
+            phantom: prepared.phantoms["target"],
+            rows,
+        })
+    }
+
+    /// Writes `table.json`, `table.csv` and `table.md` into a folder.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        let json = serde_json::to_string_pretty(self).unwrap_or_default() + "\n";
+        for (name, text) in [
+            ("table.json", json),
+            ("table.csv", self.csv()),
+            ("table.md", self.markdown()),
+        ] {
+            write_atomically(&folder.join(name), text.as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+/// Phases and distributions that occur: every phase with all vendors, and apart where both kinds do.
+fn groups(experiment: &Experiment, reports: &[&Report]) -> Vec<(String, String)> {
+    let mut phases = BTreeSet::new();
+    let (mut inside, mut outside) = (false, false);
+    for case in reports.iter().flat_map(|report| report.cases.iter()) {
+        phases.extend(case.group.get("phase").cloned());
+        let out = is_outside(&case.group, experiment);
+        inside |= !out;
+        outside |= out;
+    }
+    let mut names: Vec<String> = phases.into_iter().collect();
+    if names.len() != 1 {
+        names.push("all".into());
+    }
+    let distributions: &[&str] = if inside && outside {
+        &["all", "in", "out"]
+    } else {
+        &["all"]
+    };
+    let pairs = names.iter().flat_map(|phase| {
+        let each = distributions.iter();
+        each.map(move |d| (phase.clone(), (*d).to_owned()))
+    });
+    pairs.collect()
+}
+
+fn is_outside(group: &BTreeMap<String, String>, experiment: &Experiment) -> bool {
+    let vendor = group.get("vendor");
+    vendor.is_some_and(|v| experiment.evaluate.out_of_distribution.contains(v))
+}
+
+/// The cases of a report that belong to a phase and a distribution.
+fn part(report: &Report, phase: &str, distribution: &str, experiment: &Experiment) -> Report {
+    let belongs = |group: &BTreeMap<String, String>| {
+        let right_phase = phase == "all" || group.get("phase").is_some_and(|p| p == phase);
+        let outside = is_outside(group, experiment);
+        right_phase
+            && match distribution {
+                "in" => !outside,
+                "out" => outside,
+                _ => true,
+            }
+    };
+    let mut report = report.clone();
+    report.cases.retain(|case| belongs(&case.group));
+    report.missing.retain(|case| belongs(&case.group));
+    report
+}
+
+/// One value per case, averaged over runs; a missing mask counts with the values of one.
+fn averaged(runs: &[(u64, Report)]) -> Report {
+    #[derive(Default)]
+    struct Sum {
+        group: BTreeMap<String, String>,
+        values: BTreeMap<Measure, (f64, usize)>,
+    }
+    let mut cases: BTreeMap<String, Sum> = BTreeMap::new();
+    for (_, report) in runs {
+        let scored = report
+            .cases
+            .iter()
+            .map(|c| (&c.reference_file, &c.group, &c.metrics));
+        let missing = report
+            .missing
+            .iter()
+            .map(|c| (&c.reference_file, &c.group, &c.metrics));
+        for (file, group, metrics) in scored.chain(missing) {
+            let name = Path::new(file).file_name().unwrap_or_default();
+            let sum = cases
+                .entry(name.to_string_lossy().into_owned())
+                .or_default();
+            sum.group.clone_from(group);
+            let Some(metrics) = metrics.values().next() else {
+                continue;
+            };
+            for measure in MEASURES {
+                if let Some(value) = metrics.get(measure) {
+                    let entry = sum.values.entry(measure).or_insert((0.0, 0));
+                    *entry = (entry.0 + value, entry.1 + 1);
+                }
+            }
+        }
+    }
+    let cases = cases.into_iter().map(|(name, sum)| {
+        let mean = |measure| sum.values.get(&measure).map(|(s, n)| s / *n as f64);
+        CaseResult {
+            reference_file: name,
+            metrics: BTreeMap::from([(
+                "1".to_owned(),
+                CaseMetrics {
+                    dice: mean(Measure::Dice),
+                    hd: mean(Measure::Hd),
+                    hd95: mean(Measure::Hd95),
+                    ..CaseMetrics::default()
+                },
+            )]),
+            group: sum.group,
+            ..CaseResult::default()
+        }
+    });
+    Report {
+        cases: cases.collect(),
+        ..Report::default()
+    }
+}
+
+const MEASURES: [Measure; 3] = [Measure::Dice, Measure::Hd, Measure::Hd95];
+
+fn row(
+    experiment: &Experiment,
+    own: &[(u64, Report)],
+    control: Option<(&String, Vec<(u64, Report)>)>,
+) -> Result<Row> {
+    let settings = ComparisonSettings {
+        measures: MEASURES.to_vec(),
+        replicates: experiment.evaluate.replicates,
+        seed: Seed(0),
+        ..ComparisonSettings::default()
+    };
+    let control = control.filter(|(_, reports)| !reports.is_empty());
+    // Without a control the method is its own: the levels are wanted all the same.
+    let baseline = control.as_ref().map_or(own, |(_, reports)| reports);
+    let compared = [
+        ("control".to_owned(), averaged(baseline)),
+        ("method".to_owned(), averaged(own)),
+    ];
+    let comparison = Comparison::of(&compared, &settings).map_err(Error::Metrics)?;
+    let level = |measure: Measure| {
+        let mut methods = comparison.methods.iter();
+        let found = methods.find(|m| m.method == "method" && m.measure == measure)?;
+        found.mean.as_ref().map(interval)
+    };
+    let versus = control.and_then(|(name, _)| {
+        let pair = comparison
+            .pairs
+            .iter()
+            .find(|p| p.measure == Measure::Dice)?;
+        Some(Versus {
+            control: name.clone(),
+            difference: interval(&pair.mean),
+            better: pair.better,
+            worse: pair.worse,
+            p: pair.test.p,
+            p_holm: pair.p_holm,
+        })
+    });
+    let empty = own
+        .iter()
+        .flat_map(|(_, report)| &report.cases)
+        .filter(|case| {
+            let mut metrics = case.metrics.values();
+            metrics
+                .next()
+                .is_some_and(|m| m.get(Measure::VolumeMl) == Some(0.0))
+        });
+    let missing: usize = own.iter().map(|(_, report)| report.missing.len()).sum();
+    Ok(Row {
+        method: String::new(),
+        labels: None,
+        phase: String::new(),
+        distribution: String::new(),
+        n: comparison.units.len(),
+        without_mask: empty.count() + missing,
+        runs: own.len(),
+        dice: level(Measure::Dice),
+        hd: level(Measure::Hd),
+        hd95: level(Measure::Hd95),
+        dice_sd_of_seeds: spread(own),
+        versus,
+        paper: None,
+    })
+}
+
+fn interval(found: &Bootstrap) -> Level {
+    Level {
+        mean: found.estimate,
+        low: found.low,
+        high: found.high,
+    }
+}
+
+/// The standard deviation between seeds of the mean Dice over cases.
+fn spread(own: &[(u64, Report)]) -> Option<f64> {
+    let mut by_seed: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
+    for (seed, report) in own {
+        let scored = report.cases.iter().map(|c| &c.metrics);
+        let all = scored.chain(report.missing.iter().map(|c| &c.metrics));
+        let dice = all.filter_map(|m| m.values().next()?.dice);
+        by_seed.entry(*seed).or_default().extend(dice);
+    }
+    let means: Vec<f64> = by_seed
+        .values()
+        .filter(|values| !values.is_empty())
+        .map(|values| values.iter().sum::<f64>() / values.len() as f64)
+        .collect();
+    if means.len() < 2 {
+        return None;
+    }
+    let mean = means.iter().sum::<f64>() / means.len() as f64;
+    let squares: f64 = means.iter().map(|m| (m - mean).powi(2)).sum();
+    Some((squares / (means.len() - 1) as f64).sqrt())
+}
+
+/// Holm's correction over all tests of the table.
+fn correct(rows: &mut [Row]) {
+    let tested = rows.iter_mut().filter_map(|row| row.versus.as_mut());
+    let mut tested: Vec<&mut Versus> = tested.collect();
+    tested.sort_by(|a, b| a.p.total_cmp(&b.p));
+    let count = tested.len();
+    let mut largest = 0.0f64;
+    for (i, versus) in tested.into_iter().enumerate() {
+        largest = largest.max((versus.p * (count - i) as f64).min(1.0));
+        versus.p_holm = largest;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(dice: &[f64]) -> Report {
+        let case = |(i, &dice): (usize, &f64)| CaseResult {
+            reference_file: format!("references/p{i}.nii.gz"),
+            group: BTreeMap::from([
+                ("phase".to_owned(), "T2WI".to_owned()),
+                (
+                    "vendor".to_owned(),
+                    if i == 0 { "C" } else { "A" }.to_owned(),
+                ),
+            ]),
+            metrics: BTreeMap::from([(
+                "1".to_owned(),
+                CaseMetrics {
+                    dice: Some(dice),
+                    ..CaseMetrics::default()
+                },
+            )]),
+            ..CaseResult::default()
+        };
+        Report {
+            cases: dice.iter().enumerate().map(case).collect(),
+            ..Report::default()
+        }
+    }
+
+    #[test]
+    fn seeds_are_averaged_case_by_case() {
+        let runs = [(1, report(&[0.5, 0.7])), (2, report(&[0.7, 0.9]))];
+        let mean = averaged(&runs);
+        let dice = |i: usize| mean.cases[i].metrics["1"].dice.unwrap();
+        assert!((dice(0) - 0.6).abs() < 1e-12 && (dice(1) - 0.8).abs() < 1e-12);
+        let sd = spread(&runs).unwrap();
+        assert!((sd - 0.2f64 / 2f64.sqrt()).abs() < 1e-12, "{sd}");
+        assert!(spread(&runs[..1]).is_none());
+    }
+
+    #[test]
+    fn rows_part_by_phase_and_distribution() {
+        let text = "name = \"e\"\ndatasets.target.path = \"d\"\nvariants = [{name = \"v\"}]\n";
+        let experiment: Experiment = toml::from_str(text).unwrap();
+        let whole = report(&[0.5, 0.7, 0.9]);
+        let found = groups(&experiment, &[&whole]);
+        let expected = ["all", "in", "out"].map(|d| ("T2WI".to_owned(), d.to_owned()));
+        assert_eq!(found, expected);
+        let count = |distribution| part(&whole, "T2WI", distribution, &experiment).cases.len();
+        assert_eq!([count("all"), count("in"), count("out")], [3, 2, 1]);
+        let own = [(1, report(&[0.6, 0.8, 0.95, 0.9, 0.9, 0.9]))];
+        let control = (
+            &"supervised".to_owned(),
+            vec![(1, report(&[0.5, 0.7, 0.9, 0.8, 0.8, 0.8]))],
+        );
+        let row = row(&experiment, &own, Some(control)).unwrap();
+        let versus = row.versus.unwrap();
+        assert_eq!((versus.better, versus.worse, row.n), (6, 0, 6));
+        assert!(versus.difference.low > 0.0 && versus.p < 0.04);
+    }
+}

@@ -1,0 +1,149 @@
+//! A grid of runs becomes one table; what is done is not done again.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking"
+)]
+
+mod common;
+
+use common::{liseg, path, stderr, stdout_json, write_dataset};
+use std::path::Path;
+
+fn write_experiment(folder: &Path) -> std::path::PathBuf {
+    let dataset = write_dataset(folder);
+    let text = format!(
+        "name = \"tiny\"\nlabel_budgets = [1, 2]\n\
+         [datasets.target]\npath = {dataset:?}\nplan = {{ patch_size = [16, 32, 32] }}\n\
+         [evaluate]\non = [\"test\", \"held-back\"]\nreplicates = 100\n\
+         [run]\nprecision = \"f32\"\nnetwork.widths = [4, 4, 8, 8, 8, 8]\n\
+         training = {{ epochs = 1, iterations_per_epoch = 2, learning_rate = 3e-3 }}\n\
+         [[variants]]\nname = \"first\"\nrow = false\n\
+         [[variants]]\nname = \"CPS\"\nafter = \"first\"\nset.strategy.name = \"cps\"\n"
+    );
+    let file = folder.join("tiny.toml");
+    std::fs::write(&file, text).unwrap();
+    file
+}
+
+#[test]
+fn a_grid_becomes_a_table_and_is_not_run_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = write_experiment(folder.path());
+    let out = folder.path().join("out");
+    let run = |extra: &[&str]| {
+        liseg(
+            &[
+                &["experiment", path(&file), "--out", path(&out), "--json"][..],
+                extra,
+            ]
+            .concat(),
+        )
+    };
+    let output = run(&[]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let table = stdout_json(&output);
+    let rows = table["rows"].as_array().unwrap();
+    let names: Vec<(&str, u64)> = rows
+        .iter()
+        .map(|row| {
+            (
+                row["method"].as_str().unwrap(),
+                row["labels"].as_u64().unwrap(),
+            )
+        })
+        .collect();
+    let expected = [("supervised", 1), ("CPS", 1), ("supervised", 2), ("CPS", 2)];
+    assert_eq!(names, expected);
+    // One test case, and two or one labelled ones whose labels were not learnt from.
+    let counts: Vec<u64> = rows.iter().map(|row| row["n"].as_u64().unwrap()).collect();
+    assert_eq!(counts, [3, 3, 2, 2]);
+    assert_eq!(rows[1]["versus"]["control"], "supervised");
+    assert!(rows[0]["versus"].is_null() && rows[1]["dice"]["mean"].is_number());
+    for file in ["table.md", "table.csv", "table.json"] {
+        assert!(out.join(file).is_file(), "{file}");
+    }
+
+    let checkpoint = out.join("runs/cps-labels1-seed1/checkpoints/last.safetensors");
+    let written = |path: &Path| std::fs::metadata(path).unwrap().modified().unwrap();
+    let before = written(&checkpoint);
+    let again = run(&[]);
+    assert!(again.status.success(), "{}", stderr(&again));
+    assert_eq!(stdout_json(&again), table);
+    assert_eq!(
+        written(&checkpoint),
+        before,
+        "a run that was done was done again"
+    );
+
+    // Other settings are not mixed with what is there.
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("3e-3", "4e-3")).unwrap();
+    let other = run(&[]);
+    assert_eq!(other.status.code(), Some(1));
+    assert!(
+        stderr(&other).contains("other settings"),
+        "{}",
+        stderr(&other)
+    );
+}
+
+#[test]
+fn the_presets_lay_out_their_grids() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/experiments");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let file = entry.unwrap().path();
+        let output = liseg(&["experiment", path(&file), "--list", "--json"]);
+        assert!(
+            output.status.success(),
+            "{}: {}",
+            file.display(),
+            stderr(&output)
+        );
+        let runs = stdout_json(&output);
+        assert!(runs.as_array().unwrap().len() >= 6, "{}", file.display());
+        seen += 1;
+    }
+    assert!(seen >= 5);
+}
+
+#[test]
+fn mistakes_are_named_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("wrong.toml");
+    let start = "name = \"w\"\ndatasets.target.path = \"nowhere\"\n";
+    for (text, part) in [
+        (
+            "name = \"w\"\nvariants = []\ndatasets = {}\n".to_owned(),
+            "at least one variant",
+        ),
+        (
+            format!("{start}variants = [{{name = \"a\", after = \"b\"}}]\n"),
+            "no variant before it",
+        ),
+        (
+            format!("{start}variants = [{{name = \"a\", set.seeds = 1}}]\n"),
+            "variant `a`",
+        ),
+        (
+            format!("{start}variants = [{{name = \"a\"}}]\nsede = 3\n"),
+            "sede",
+        ),
+        (
+            format!("{start}variants = [{{name = \"a\"}}]\n"),
+            "is not there",
+        ),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let out = folder.path().join("out");
+        let output = liseg(&["experiment", path(&file), "--out", path(&out)]);
+        assert!(!output.status.success());
+        let message = stderr(&output);
+        assert!(
+            message.contains(part) && message.lines().count() == 1,
+            "{message}"
+        );
+    }
+}

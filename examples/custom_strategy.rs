@@ -1,0 +1,118 @@
+//! A training strategy of one's own, on LiSeg's loader, trainer, checkpoints and prediction: entropy
+//! minimisation (Grandvalet & Bengio 2005). On unlabelled patches the network is asked to be sure.
+//!
+//!     cargo run --release -p examples --example custom_strategy
+//!
+//! It trains, is interrupted, goes on where it was, and predicts.
+#![allow(clippy::print_stdout, reason = "an example speaks to the terminal")]
+
+use anyhow::{Result, ensure};
+use liseg::data::{Dataset, Fingerprint, Plan, PlanOptions, PreprocessOptions, preprocess_dataset};
+use liseg::engine::predict::{FolderOptions, Model, image_files, predict_files};
+use liseg::engine::{RunConfig, RunFolder, TrainOptions, TrainOutcome, train_own};
+use liseg::nn::loss::{DiceCrossEntropy, Target};
+use liseg::nn::tch::Kind;
+use liseg::nn::{DeviceChoice, OptimiserConfig, Precision, SegmentationNet};
+use liseg::phantom::{PhantomConfig, Phase, Resolution, write_nnunet};
+use liseg::ssl::{Batch, BatchRequest, Learner, StepContext, Strategy};
+
+struct EntropyMinimisation {
+    learners: [Learner; 1],
+    weight: f64,
+}
+
+impl Strategy for EntropyMinimisation {
+    fn name(&self) -> &'static str {
+        "entropy-minimisation"
+    }
+
+    fn request(&self) -> BatchRequest {
+        BatchRequest {
+            labelled: 1,
+            unlabelled: 1,
+            ..BatchRequest::default()
+        }
+    }
+
+    fn step(&mut self, batch: &Batch, context: &mut StepContext) -> liseg::ssl::Result<()> {
+        let (labelled, unlabelled) = batch.both("entropy-minimisation")?;
+        let network = self.learners[0].network();
+        let target = Target {
+            label: labelled.label.shallow_clone(),
+            valid: None,
+        };
+        let logits = network.forward(&labelled.image)?;
+        let supervised = DiceCrossEntropy::default().terms(&logits, &target)?.total;
+        context.record("supervised", &supervised, 1.0)?;
+        context.backward(&supervised, 1.0)?;
+
+        let log_p = network
+            .forward(&unlabelled.image)?
+            .f_log_softmax(1, Kind::Float)?;
+        let entropy = log_p.f_exp()?.f_mul(&log_p)?.f_mean(Kind::Float)?.f_neg()?;
+        context.record("entropy", &entropy, 1.0)?;
+        context.backward(&entropy, self.weight)
+    }
+
+    fn learners(&self) -> &[Learner] {
+        &self.learners
+    }
+
+    fn learners_mut(&mut self) -> &mut [Learner] {
+        &mut self.learners
+    }
+
+    fn predictors(&self) -> Vec<(&str, &dyn SegmentationNet)> {
+        vec![self.learners[0].named()]
+    }
+}
+
+fn main() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let at = |name: &str| folder.path().join(name);
+    let phantom = PhantomConfig::default()
+        .with_patients(3, 1, 1)
+        .with_phases([Phase::Ged4])
+        .with_resolution(Resolution::Small);
+    write_nnunet(&phantom, at("dataset"))?;
+    let dataset = Dataset::open(&at("dataset"))?;
+    let max_patch_voxels = 16 * 64 * 64;
+    let options = PlanOptions {
+        max_patch_voxels,
+        ..PlanOptions::default()
+    };
+    let plan = Plan::new(&dataset, &Fingerprint::of(&dataset)?, &options)?;
+    let options = PreprocessOptions::default();
+    preprocess_dataset(&dataset, &plan, &at("data"), &options, |_| {})?;
+
+    let mut config = RunConfig::new(at("data"));
+    config.network.widths = Some(vec![4, 8, 8, 16, 16, 16]);
+    config.training.epochs = 2;
+    config.training.iterations_per_epoch = 3;
+    let train = |resume: bool, stop: &dyn Fn() -> bool| {
+        let folder = at("run");
+        train_own(
+            &config,
+            &TrainOptions { folder, resume },
+            &mut |networks| {
+                let network = networks("network")?;
+                let learners = [Learner::new("network", network, OptimiserConfig::adamw())?];
+                let weight = 0.1;
+                Ok(Box::new(EntropyMinimisation { learners, weight }))
+            },
+            &mut |_| {},
+            stop,
+        )
+    };
+    let stopped = train(false, &|| true)?;
+    println!("{stopped:?}; going on");
+    ensure!(train(true, &|| false)? == TrainOutcome::Finished);
+
+    let run = RunFolder::open(&at("run"))?;
+    let mut model = Model::of_run(&run, DeviceChoice::Auto.resolve()?, Precision::Auto)?;
+    let images = image_files(&at("dataset").join("imagesTs"))?;
+    let options = FolderOptions::default();
+    let masks = predict_files(&mut model, &images, &at("masks"), options, &mut |_| true)?;
+    println!("{} mask written", masks.written.len());
+    Ok(())
+}
