@@ -1,6 +1,6 @@
 //! Datasets made ready, runs trained, masks judged.
 
-use super::config::{EvaluateOn, EvaluationSettings, Experiment};
+use super::config::{DatasetSource, EvaluateOn, EvaluationSettings, Experiment};
 use super::grid::{ExperimentPlan, PlannedRun};
 use super::table::ResultTable;
 use crate::evaluate::{Evaluation, evaluate};
@@ -72,11 +72,17 @@ pub fn prepare(
     folder: &Path,
     on_event: &mut dyn FnMut(ExperimentEvent<'_>),
 ) -> Result<Prepared> {
-    let (mut datasets, mut phantoms) = (BTreeMap::new(), BTreeMap::new());
+    let data = |name: &str| folder.join("data").join(name);
+    let given = |source: &DatasetSource| source.path.clone().filter(|path| path.is_dir());
+    let sources = experiment.datasets.iter();
+    let phantoms = sources.map(|(name, source)| (name.clone(), given(source).is_none()));
+    let phantoms: BTreeMap<String, bool> = phantoms.collect();
+    // The settings are checked before any work.
+    let plan = experiment.plan(&phantoms, &data)?;
+    let mut datasets = BTreeMap::new();
     for (name, source) in &experiment.datasets {
-        let given = source.path.as_ref().filter(|path| path.is_dir());
-        let (path, phantom) = match (given, &source.phantom) {
-            (Some(path), _) => (path.clone(), false),
+        let path = match (given(source), &source.phantom) {
+            (Some(path), _) => path,
             (None, Some(phantom)) => {
                 let path = folder.join("datasets").join(name);
                 if !path.join("dataset.json").is_file() {
@@ -91,7 +97,7 @@ pub fn prepare(
                     };
                     liseg_phantom::write_nnunet(phantom, &path).map_err(failed)?;
                 }
-                (path, true)
+                path
             }
             (None, None) => {
                 return Err(Error::Run {
@@ -103,11 +109,7 @@ pub fn prepare(
             }
         };
         datasets.insert(name.clone(), path);
-        phantoms.insert(name.clone(), phantom);
     }
-    let data = |name: &str| folder.join("data").join(name);
-    // The settings are checked before hours of work.
-    let plan = experiment.plan(&phantoms, &data)?;
     let mut plans: BTreeMap<&str, Plan> = BTreeMap::new();
     let mut order: Vec<&String> = experiment.datasets.keys().collect();
     order.sort_by_key(|name| experiment.datasets[*name].plan_of.is_some());
