@@ -107,12 +107,27 @@ fn main() -> Result<()> {
     }
     if o.what != "predict" {
         let label = images.f_select(1, 0)?.f_gt(0.5)?.f_to_kind(Kind::Int64)?;
-        let target = Target { label, valid: None };
+        // As the trainer does: in bf16 on a CPU one sample at a time, otherwise the batch as a whole.
+        let narrow = precision.kind(device) == Kind::BFloat16;
+        let at_once = if device == Device::Cpu && narrow {
+            1
+        } else {
+            o.batch
+        };
         let loss = DeepSupervision::new(DiceCrossEntropy::default());
         let mut optimiser = Optimiser::new(OptimiserConfig::adamw(), net.parameters())?;
         let seconds = best(o.repeat, device, || {
-            let terms = loss.terms(&net.forward_scales(&images)?, &target)?;
-            terms.total.f_backward()?;
+            for first in (0..o.batch).step_by(at_once.max(1) as usize) {
+                let count = at_once.min(o.batch - first);
+                let target = Target {
+                    label: label.f_narrow(0, first, count)?,
+                    valid: None,
+                };
+                let scales = net.forward_scales(&images.f_narrow(0, first, count)?)?;
+                let share = count as f64 / o.batch as f64;
+                let total = loss.terms(&scales, &target)?.total;
+                total.f_mul_scalar(share)?.f_backward()?;
+            }
             synchronize(device);
             let start = Instant::now();
             clip_gradients(net.parameters(), 12.0)?;

@@ -126,12 +126,25 @@ pub(crate) fn copies(device: Device) -> Result<String> {
 }
 
 pub(crate) fn checkpointing(device: Device) -> Result<String> {
-    let off = worst(&outcome(device, true)?, &outcome(device, false)?)?;
+    let (again, kept) = (outcome(device, true)?, outcome(device, false)?);
+    let logits = worst(&again[..5], &kept[..5])?;
+    // Biases in front of a norm have gradients of nothing but rounding: all gradients are measured by
+    // the largest of them.
+    let largest = |t: &Tensor| t.f_abs()?.f_max()?.f_double_value(&[]);
+    let (mut off, mut scale) = (0.0f64, 0.0f64);
+    for (a, b) in again[5..].iter().zip(&kept[5..]) {
+        off = off.max(largest(&a.f_sub(b)?)?);
+        scale = scale.max(largest(b)?);
+    }
+    let gradients = off / scale;
     // Gradients of maps that are used twice may add up in another order, and some kernels of cuDNN
     // have none that is fixed.
     let allowed = if device == Device::Cpu { 1e-4 } else { 1e-2 };
-    ensure!(off <= allowed, "off by {off:.1e}");
-    Ok(format!("logits and gradients differ by {off:.1e}"))
+    ensure!(logits <= allowed, "logits are off by {logits:.1e}");
+    ensure!(gradients <= allowed, "gradients are off by {gradients:.1e}");
+    Ok(format!(
+        "logits differ by {logits:.1e}, gradients by {gradients:.1e} of the largest"
+    ))
 }
 
 const STEPS: usize = 40;
@@ -164,10 +177,10 @@ pub(crate) fn fp16_curve(device: Device) -> Result<String> {
 }
 
 pub(crate) fn sliding_window(device: Device) -> Result<String> {
-    let image = Array3::from_shape_fn((40, 70, 50), |(z, y, x)| {
+    let image = Array3::from_shape_fn((20, 35, 25), |(z, y, x)| {
         (0.3 * z as f32).sin() + (0.2 * (y + x) as f32).cos()
     });
-    let window = SlidingWindow::new([32; 3], 0.5, Tta::Mirror)?;
+    let window = SlidingWindow::new([16; 3], 0.5, Tta::None)?;
     let run = |device| -> Result<Array4<f32>> {
         let net = toy::network(device, Precision::F32, false)?;
         let networks: [&dyn SegmentationNet; 1] = [net.as_ref()];

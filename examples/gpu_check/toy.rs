@@ -16,6 +16,7 @@ pub(crate) fn network(
 ) -> Result<Box<dyn SegmentationNet>> {
     let config = StuNetConfig {
         widths: [8, 8, 16, 16, 16, 16],
+        strides: [[2; 3], [2; 3], [1; 3], [1; 3], [1; 3]],
         precision,
         checkpointing,
         ..StuNetConfig::small(2)
@@ -24,16 +25,16 @@ pub(crate) fn network(
     Ok(Box::new(net))
 }
 
-/// An image `[2, 1, 32, 32, 32]` of bright balls in waves, and which voxels are balls.
+/// An image `[2, 1, 16, 16, 16]` of bright balls in waves, and which voxels are balls.
 pub(crate) fn problem(device: Device) -> Result<(Tensor, Target)> {
-    let n = 32;
+    let n = 16;
     let (mut image, mut label) = (Vec::new(), Vec::new());
     for sample in 0..2 {
         for i in 0..n * n * n {
             let (z, y, x) = (i / (n * n), i / n % n, i % n);
-            let centre = 12 + 6 * sample;
+            let centre = 6 + 3 * sample;
             let squared: i32 = [z, y, x].iter().map(|c| (c - centre) * (c - centre)).sum();
-            let inside = squared < 64;
+            let inside = squared < 20;
             let wave = (0.7 * z as f32).sin() + (1.1 * (y + 2 * x) as f32).cos();
             image.push(0.6 * wave + if inside { 1.0 } else { 0.0 });
             label.push(i64::from(inside));
