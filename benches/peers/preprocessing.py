@@ -7,6 +7,7 @@ set size of the whole process tree, sampled).
 import json
 import os
 import pathlib
+import resource
 import shutil
 import subprocess
 import sys
@@ -69,8 +70,13 @@ def memory(pid):
 
 
 def timed(command, environment):
-    """Output, seconds and largest memory of a command."""
-    start = time.perf_counter()
+    """Output, seconds, processor seconds and largest memory of a command and all it starts."""
+
+    def used():
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime
+
+    start, before = time.perf_counter(), used()
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     most, over = 0, threading.Event()
 
@@ -88,7 +94,7 @@ def timed(command, environment):
     watcher.join()
     if process.returncode:
         sys.exit(f"{command}: {errors[-2000:]}")
-    return out, seconds, most
+    return out, seconds, used() - before, most
 
 
 def nnunet(folder):
@@ -100,11 +106,11 @@ def nnunet(folder):
         plan = [str(bin / "nnUNetv2_plan_and_preprocess"), "-d", "950", "--no_pp", "-npfp", "1"]
         subprocess.run(plan, env=environment, check=True, capture_output=True)
     command = [str(bin / "nnUNetv2_preprocess"), "-d", "950", "-c", "3d_fullres", "-np", str(WORKERS)]
-    _, seconds, most = timed(command, environment)
+    _, seconds, processor, most = timed(command, environment)
     plans = json.loads(plans.read_text())
     configuration = plans["configurations"]["3d_fullres"]
     inverse = np.argsort(plans["transpose_forward"])
-    return seconds, most, [configuration["spacing"][a] for a in inverse]
+    return seconds, processor, most, [configuration["spacing"][a] for a in inverse]
 
 
 def row(name, peer, ours, theirs, target, unit="s", threads=WORKERS):
@@ -120,14 +126,15 @@ def results(folder, program, only):
         return
     dataset, store = make(folder), folder / "store"
     print("preprocessing, nnU-Net and LiSeg", file=sys.stderr, flush=True)
-    theirs, their_memory, spacing = nnunet(folder)
+    theirs, their_processor, their_memory, spacing = nnunet(folder)
     shutil.rmtree(store, ignore_errors=True)
     # As many cases at a time as nnU-Net has workers, each on one thread's worth of cores.
     environment = {**os.environ, "RAYON_NUM_THREADS": str(WORKERS)}
     command = [program, "preprocess", "1", str(dataset), str(store), str(WORKERS), ",".join(map(str, spacing))]
-    out, wall, our_memory = timed(command, environment)
+    out, wall, processor, our_memory = timed(command, environment)
     yield row("preprocessing 6 volumes, preprocessing alone", "nnU-Net", float(out), theirs, 5)
     yield row("preprocessing 6 volumes, with fingerprint and plan", "nnU-Net", wall, theirs, 5)
+    yield row("preprocessing 6 volumes, with fingerprint and plan, processor time", "nnU-Net", processor, their_processor, 5)
     yield row("preprocessing 6 volumes, memory", "nnU-Net", our_memory / 1e9, their_memory / 1e9, 3, "GB")
 
     draw = float(subprocess.run([program, "foreground-draw", "1", str(store)], check=True,
