@@ -1,12 +1,12 @@
 //! Resampling, distances, components and augmentation at the size of clinical volumes.
 
 use benches::{image, organ};
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use liseg_augment::{AugmentConfig, Sample};
+use criterion::{BatchSize, Bencher, Criterion, Throughput, criterion_group, criterion_main};
+use liseg_augment::{AugmentConfig, Pipeline, Preset, Sample};
 use liseg_morphology::{Connectivity, connected_components, squared_distance_to};
 use liseg_mri::resample::{Resampling, resample_array};
 use liseg_volume::{Seed, Spacing};
-use ndarray::{Array3, Axis};
+use ndarray::Axis;
 use std::hint::black_box;
 
 /// The median LiQA volume, (z, y, x).
@@ -45,22 +45,45 @@ fn morphology(c: &mut Criterion) {
     group.finish();
 }
 
+/// Whole lists and, at one size, every transform by itself.
 fn augmentation(c: &mut Criterion) {
-    let Ok(pipeline) = AugmentConfig::default().build() else {
-        return;
-    };
-    let final_shape = [32, 96, 96];
+    let mut group = c.benchmark_group("augment");
+    group.sample_size(20);
+    for (name, shape) in [
+        ("32x96x96", [32, 96, 96]),
+        ("64x160x160", [64, 160, 160]),
+        ("128x128x128", [128, 128, 128]),
+    ] {
+        for preset in [Preset::Nnunet, Preset::MidssFull, Preset::LisegPlus] {
+            if let Ok(pipeline) = AugmentConfig::preset(preset).build() {
+                group.bench_function(format!("{preset}/{name}"), |b| run(b, &pipeline, shape));
+            }
+        }
+    }
+    let single = AugmentConfig::default().catalogue().unwrap_or_default();
+    for (name, pipeline) in single {
+        let shape = [64, 160, 160];
+        group.bench_function(format!("{name}/64x160x160"), |b| run(b, &pipeline, shape));
+    }
+    group.finish();
+}
+
+/// Samples of one random stream after another.
+fn run(bencher: &mut Bencher<'_>, pipeline: &Pipeline, final_shape: [usize; 3]) {
     let shape = pipeline.initial_shape(final_shape);
-    let label = Array3::from_shape_fn(shape, |(z, y, x)| i8::from(z > 20 && y > 40 && x > 40));
+    let label = organ(shape).mapv(i8::from);
     let patch = Sample::new(image(shape).insert_axis(Axis(0)), label);
     let mut sample = 0;
-    c.bench_function("augment/nnunet/32x96x96", |b| {
-        b.iter(|| {
+    let next = || patch.clone();
+    bencher.iter_batched(
+        next,
+        |patch| {
             sample += 1;
             let mut rng = Seed(1).stream("bench", 0, sample);
-            black_box(pipeline.run(patch.clone(), final_shape, &mut rng).is_ok())
-        });
-    });
+            black_box(pipeline.run(patch, final_shape, &mut rng))
+        },
+        BatchSize::PerIteration,
+    );
 }
 
 criterion_group!(benches, resampling, morphology, augmentation);

@@ -7,7 +7,7 @@
 mod stored;
 
 use liseg_augment::intensity::BlurRule;
-use liseg_augment::spatial::SpatialParams;
+use liseg_augment::spatial::{ElasticField, ElasticParams, SpatialParams};
 use liseg_augment::{AugmentConfig, OnChannel, Params, Sample};
 use liseg_metrics::{MeanRule, PercentileRule, SurfaceDistances, SurfaceRule};
 use liseg_morphology::{Connectivity, connected_components, squared_distance_to};
@@ -134,6 +134,16 @@ fn transform(task: &str, repeat: usize, image: &Array3<f32>) -> Result<f64, Fail
         "affine" => Params::Spatial(SpatialParams {
             angles_rad: [0.3, 0.2, 0.4],
             scale: [1.1; 3],
+            ..SpatialParams::crop([depth, height, width])
+        }),
+        // Seven control points along each side, as TorchIO draws them.
+        "elastic" => Params::Spatial(SpatialParams {
+            elastic: Some(ElasticParams {
+                field: ElasticField::Lattice,
+                sigma: [depth, height, width].map(|side| side as f64 / 4.0 / 3f64.sqrt()),
+                magnitude: [3.0; 3],
+                seed: 3,
+            }),
             ..SpatialParams::crop([depth, height, width])
         }),
         _ => return Err(format!("no task `{task}`").into()),

@@ -167,6 +167,9 @@ def torchio_transform(name):
         transform = {
             "affine": lambda: torchio.Affine(scales=1.1, degrees=(17, 11, 23), translation=0),
             "blur": lambda: torchio.Blur(std=1.0),
+            # Seven control points along each side, as by default; files have no unit, so 1 mm.
+            "elastic": lambda: torchio.RandomElasticDeformation(
+                num_control_points=7, max_displacement=7.5),
             "noise": lambda: torchio.Noise(mean=0, std=0.1, seed=3),
             "gamma": lambda: torchio.Gamma(gamma=1.3),
         }[name]()
@@ -187,6 +190,8 @@ def monai_transform(name):
                 rotate_params=(0.3, 0.2, 0.4), scale_params=(1.1, 1.1, 1.1), padding_mode="zeros",
                 image_only=True),
             "blur": lambda: transforms.GaussianSmooth(sigma=1.0),
+            "elastic": lambda: transforms.Rand3DElastic(
+                sigma_range=(5, 8), magnitude_range=(100, 200), prob=1.0, padding_mode="zeros"),
             "noise": lambda: transforms.RandGaussianNoise(prob=1.0, std=0.1),
             "gamma": lambda: transforms.AdjustContrast(gamma=1.3),
         }[name]()
@@ -220,6 +225,6 @@ def rows(folder, sizes, patches):
         enlarged = [str(folder / f"initial-{name}.nii"), sides]
         file = [str(folder / f"patch-{name}.nii")]
         yield Row(f"nnU-Net's augmentation {name}", "nnunet", "batchgeneratorsv2", batchgenerators_list, 4, enlarged, 20, (1,))
-        for transform in ("affine", "blur", "gamma", "noise"):
+        for transform in ("affine", "elastic", "blur", "gamma", "noise"):
             for peer, load in (("TorchIO", torchio_transform), ("MONAI", monai_transform)):
                 yield Row(f"{transform} {name}", transform, peer, load(transform), 5, file, 3, (1,))

@@ -1,7 +1,7 @@
 //! Convolution along one axis of a volume.
 
 use crate::Scratch;
-use crate::simd::wide;
+use crate::simd::vectorised;
 
 /// How a line goes on beyond its ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,60 +55,61 @@ pub(crate) fn convolve(
     if kernel.len() <= 1 || volume.is_empty() {
         return;
     }
-    wide(|| run(volume, shape, axis, kernel, border, scratch));
+    run(volume, shape, axis, kernel, border, scratch);
 }
 
-#[inline(always)]
-fn run(
-    volume: &mut [f32],
-    shape: [usize; 3],
-    axis: usize,
-    kernel: &[f32],
-    border: Border,
-    scratch: &mut Scratch,
-) {
-    let [nz, ny, nx] = shape;
-    let radius = kernel.len() / 2;
-    match axis {
-        0 => {
-            // The rows of all slices at one y.
-            let mut copy = scratch.floats(nz * nx);
-            for y in 0..ny {
-                let start = |z: usize| (z * ny + y) * nx;
-                for (z, row) in copy.chunks_exact_mut(nx).enumerate() {
-                    row.copy_from_slice(&volume[start(z)..][..nx]);
+vectorised! {
+    fn run(
+        volume: &mut [f32],
+        shape: [usize; 3],
+        axis: usize,
+        kernel: &[f32],
+        border: Border,
+        scratch: &mut Scratch,
+    ) {
+        let [nz, ny, nx] = shape;
+        let radius = kernel.len() / 2;
+        match axis {
+            0 => {
+                // The rows of all slices at one y.
+                let mut copy = scratch.floats(nz * nx);
+                for y in 0..ny {
+                    let start = |z: usize| (z * ny + y) * nx;
+                    for (z, row) in copy.chunks_exact_mut(nx).enumerate() {
+                        row.copy_from_slice(&volume[start(z)..][..nx]);
+                    }
+                    for z in 0..nz {
+                        let out = &mut volume[start(z)..][..nx];
+                        combine(out, &copy, z, nz, kernel, border);
+                    }
                 }
-                for z in 0..nz {
-                    let out = &mut volume[start(z)..][..nx];
-                    combine(out, &copy, z, nz, kernel, border);
-                }
+                scratch.give(copy);
             }
-            scratch.give(copy);
-        }
-        1 => {
-            let mut copy = scratch.floats(ny * nx);
-            for slice in volume.chunks_exact_mut(ny * nx) {
-                copy.copy_from_slice(slice);
-                for (y, out) in slice.chunks_exact_mut(nx).enumerate() {
-                    combine(out, &copy, y, ny, kernel, border);
+            1 => {
+                let mut copy = scratch.floats(ny * nx);
+                for slice in volume.chunks_exact_mut(ny * nx) {
+                    copy.copy_from_slice(slice);
+                    for (y, out) in slice.chunks_exact_mut(nx).enumerate() {
+                        combine(out, &copy, y, ny, kernel, border);
+                    }
                 }
+                scratch.give(copy);
             }
-            scratch.give(copy);
-        }
-        _ => {
-            let mut padded = scratch.floats(nx + 2 * radius);
-            for row in volume.chunks_exact_mut(nx) {
-                padded[radius..radius + nx].copy_from_slice(row);
-                for k in 0..radius {
-                    let value = |index| border.voxel(index, nx).map_or(0.0, |at| row[at]);
-                    let (before, after) = (k as isize - radius as isize, (nx + k) as isize);
-                    let (before, after) = (value(before), value(after));
-                    padded[k] = before;
-                    padded[radius + nx + k] = after;
+            _ => {
+                let mut padded = scratch.floats(nx + 2 * radius);
+                for row in volume.chunks_exact_mut(nx) {
+                    padded[radius..radius + nx].copy_from_slice(row);
+                    for k in 0..radius {
+                        let value = |index| border.voxel(index, nx).map_or(0.0, |at| row[at]);
+                        let (before, after) = (k as isize - radius as isize, (nx + k) as isize);
+                        let (before, after) = (value(before), value(after));
+                        padded[k] = before;
+                        padded[radius + nx + k] = after;
+                    }
+                    sum(row, kernel, |j| Some(&padded[j..]));
                 }
-                sum(row, kernel, |j| Some(&padded[j..]));
+                scratch.give(padded);
             }
-            scratch.give(padded);
         }
     }
 }

@@ -58,7 +58,9 @@ pub enum Error {
         map: [usize; 3],
     },
     /// A sample without voxels, or with an axis too long to address.
-    #[error("sample has shape {found:?} (c, z, y, x), expected every axis in 1..=32767")]
+    #[error(
+        "sample has shape {found:?} (c, z, y, x), expected every axis in 1..=32767 and fewer than 2^32 voxels"
+    )]
     Shape {
         /// Shape of the image.
         found: [usize; 4],

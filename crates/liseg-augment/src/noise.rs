@@ -5,7 +5,7 @@
 //! alone, not on the processor.
 
 use crate::math::{cos_sin_of_turn, log2};
-use crate::simd::wide;
+use crate::simd::vectorised;
 
 const LANES: usize = 16;
 
@@ -92,22 +92,18 @@ fn with_normals(values: &mut [f32], seed: u64, work: impl Fn(&mut f32, f32)) {
     }
 }
 
-/// Adds `sigma` times standard normal numbers.
-pub(crate) fn add_normals(values: &mut [f32], sigma: f32, seed: u64) {
-    #[inline(always)]
-    fn run(values: &mut [f32], sigma: f32, seed: u64) {
+vectorised! {
+    /// Adds `sigma` times standard normal numbers.
+    pub(crate) fn add_normals(values: &mut [f32], sigma: f32, seed: u64) {
         with_normals(values, seed, |value, normal| *value += sigma * normal);
     }
-    wide(|| run(values, sigma, seed));
 }
 
-/// Fills with standard normal numbers.
-pub(crate) fn fill_normals(values: &mut [f32], seed: u64) {
-    #[inline(always)]
-    fn run(values: &mut [f32], seed: u64) {
+vectorised! {
+    /// Fills with standard normal numbers.
+    pub(crate) fn fill_normals(values: &mut [f32], seed: u64) {
         with_normals(values, seed, |value, normal| *value = normal);
     }
-    wide(|| run(values, seed));
 }
 
 /// Fills with numbers from −1 to 1.

@@ -96,10 +96,11 @@ impl Sample {
                 label,
             });
         }
-        if [c, z, y, x]
+        let sides_fit = [c, z, y, x]
             .iter()
-            .any(|&side| side == 0 || side > LONGEST_SIDE)
-        {
+            .all(|side| (1..=LONGEST_SIDE).contains(side));
+        let voxels: u64 = [z, y, x].iter().map(|&side| side as u64).product();
+        if !sides_fit || voxels >= u64::from(u32::MAX) {
             return Err(Error::Shape {
                 found: [c, z, y, x],
             });

@@ -1,5 +1,6 @@
 //! One module for each verb, and what they share.
 
+mod augment_preview;
 mod bundle;
 mod compare;
 mod demo;
@@ -103,6 +104,8 @@ enum Verb {
     Plan(plan::PlanVerb),
     /// Bring a dataset's images to the plan's grid, ready for training.
     Preprocess(preprocess::Preprocess),
+    /// Draw what augmentation does to a case: every transform, and whole samples.
+    AugmentPreview(augment_preview::AugmentPreview),
     /// Train with any strategy; Ctrl-C saves and stops.
     Train(train::Train),
     /// Segment images; masks come in the geometry of their images.
@@ -151,6 +154,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
         Verb::Split(verb) => verb.run(shared),
         Verb::Plan(verb) => verb.run(shared),
         Verb::Preprocess(verb) => verb.run(shared),
+        Verb::AugmentPreview(verb) => verb.run(shared),
         Verb::Train(verb) => verb.run(shared),
         Verb::Predict(verb) => verb.run(shared),
         Verb::Bundle(verb) => verb.run(shared),

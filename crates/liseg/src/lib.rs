@@ -12,6 +12,7 @@
 //! | [`stunet`] | STU-Net |
 //! | [`ssl`] | training strategies behind one trait |
 //! | [`engine`] | training runs, prediction, evaluation |
+//! | [`picture`] | slices with mask outlines as PNG |
 //! | [`phantom`] | synthetic multi-phase abdominal MRI |
 //! | [`report`] | the HTML report |
 //!
@@ -43,6 +44,7 @@ pub use liseg_morphology as morphology;
 pub use liseg_mri as mri;
 pub use liseg_nn as nn;
 pub use liseg_phantom as phantom;
+pub use liseg_picture as picture;
 pub use liseg_report as report;
 pub use liseg_ssl as ssl;
 pub use liseg_stunet as stunet;

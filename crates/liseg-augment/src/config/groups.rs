@@ -190,7 +190,8 @@ pub struct HistogramSettings {
     /// How far to go to the other histogram. Default 0.5 to 1.
     pub share: Interval,
     /// Histograms to choose from: rows of intensities at the percentiles 1, 10, 20, … 90, 99.
-    /// Training fills an empty list with those of the run's own cases.
+    /// Default none, with which nothing happens; [`landmarks`](crate::intensity::landmarks)
+    /// computes a row.
     pub references: Vec<[f64; 11]>,
 }
 

@@ -1,6 +1,7 @@
 //! What a user can choose about augmentation.
 
 mod build;
+mod catalogue;
 mod check;
 mod groups;
 mod preset;

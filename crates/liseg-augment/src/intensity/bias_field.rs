@@ -4,7 +4,7 @@ use rand::Rng;
 
 use super::statistics::Statistics;
 use crate::math::exp2;
-use crate::simd::wide;
+use crate::simd::vectorised;
 use crate::transform::per_channel;
 use crate::{Interval, Params, PatchInfo, Transform};
 
@@ -81,24 +81,26 @@ pub(crate) fn multiply(image: &mut [f32], shape: [usize; 3], coefficients: &[f64
             along[*r as usize] += c * z.powi(*p) * y.powi(*q);
         }
         let along = along.map(|c| c as f32);
-        wide(|| multiply_row(voxels, along, low));
+        multiply_row(voxels, along, low);
     }
 }
 
-#[inline(always)]
-fn multiply_row(row: &mut [f32], [a, b, c, d]: [f32; 4], low: f32) {
-    let count = row.len();
-    let step = match count {
-        1 => 0.0,
-        _ => 2.0 / (count - 1) as f32,
-    };
-    let start = if count == 1 { 0.0 } else { -1.0 };
-    for (k, value) in row.iter_mut().enumerate() {
-        let x = start + step * k as i32 as f32;
-        let power = ((d * x + c) * x + b) * x + a;
-        let power = if power > STEEPEST { STEEPEST } else { power };
-        let power = if power < -STEEPEST { -STEEPEST } else { power };
-        *value = (*value - low) * exp2(power * std::f32::consts::LOG2_E) + low;
+vectorised! {
+    fn multiply_row(row: &mut [f32], along: [f32; 4], low: f32) {
+        let [a, b, c, d] = along;
+        let count = row.len();
+        let step = match count {
+            1 => 0.0,
+            _ => 2.0 / (count - 1) as f32,
+        };
+        let start = if count == 1 { 0.0 } else { -1.0 };
+        for (k, value) in row.iter_mut().enumerate() {
+            let x = start + step * k as i32 as f32;
+            let power = ((d * x + c) * x + b) * x + a;
+            let power = if power > STEEPEST { STEEPEST } else { power };
+            let power = if power < -STEEPEST { -STEEPEST } else { power };
+            *value = (*value - low) * exp2(power * std::f32::consts::LOG2_E) + low;
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use rand::Rng;
 
 use super::statistics::Statistics;
-use crate::simd::wide;
+use crate::simd::vectorised;
 use crate::transform::per_channel;
 use crate::{Draw, Interval, Params, PatchInfo, Transform};
 
@@ -44,24 +44,26 @@ pub(crate) fn multiply(image: &mut [f32], factor: f64, from_minimum: bool) {
     }
     if from_minimum {
         let Statistics { min, max, .. } = Statistics::of(image);
-        wide(|| from(image, factor, min, max));
+        from(image, factor, min, max);
     } else {
-        wide(|| run(image, factor));
+        run(image, factor);
     }
 }
 
-#[inline(always)]
-fn run(image: &mut [f32], factor: f32) {
-    for value in image {
-        *value *= factor;
+vectorised! {
+    fn run(image: &mut [f32], factor: f32) {
+        for value in image {
+            *value *= factor;
+        }
     }
 }
 
-#[inline(always)]
-fn from(image: &mut [f32], factor: f32, min: f32, max: f32) {
-    for value in image {
-        let moved = (*value - min) * factor + min;
-        let capped = if moved > max { max } else { moved };
-        *value = if capped < min { min } else { capped };
+vectorised! {
+    fn from(image: &mut [f32], factor: f32, min: f32, max: f32) {
+        for value in image {
+            let moved = (*value - min) * factor + min;
+            let capped = if moved > max { max } else { moved };
+            *value = if capped < min { min } else { capped };
+        }
     }
 }

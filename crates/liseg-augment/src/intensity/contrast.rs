@@ -3,7 +3,7 @@
 use rand::Rng;
 
 use super::statistics::Statistics;
-use crate::simd::wide;
+use crate::simd::vectorised;
 use crate::transform::per_channel;
 use crate::{Draw, Interval, Params, PatchInfo, Transform};
 
@@ -44,15 +44,16 @@ pub(crate) fn stretch(image: &mut [f32], factor: f64, keep_range: bool) {
         true => (min, max),
         false => (f32::NEG_INFINITY, f32::INFINITY),
     };
-    wide(|| run(image, factor, mean as f32, min, max));
+    run(image, factor, mean as f32, min, max);
 }
 
-#[inline(always)]
-fn run(image: &mut [f32], factor: f32, mean: f32, min: f32, max: f32) {
-    for value in image {
-        let stretched = (*value - mean) * factor + mean;
-        // Two comparisons, not f32::clamp, which panics on a range of NaN.
-        let capped = if stretched > max { max } else { stretched };
-        *value = if capped < min { min } else { capped };
+vectorised! {
+    fn run(image: &mut [f32], factor: f32, mean: f32, min: f32, max: f32) {
+        for value in image {
+            let stretched = (*value - mean) * factor + mean;
+            // Two comparisons, not f32::clamp, which panics on a range of NaN.
+            let capped = if stretched > max { max } else { stretched };
+            *value = if capped < min { min } else { capped };
+        }
     }
 }

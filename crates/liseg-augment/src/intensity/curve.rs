@@ -3,7 +3,7 @@
 use rand::{Rng, RngExt};
 
 use super::statistics::{Statistics, restore};
-use crate::simd::wide;
+use crate::simd::vectorised;
 use crate::transform::{chance, per_channel};
 use crate::{Params, PatchInfo, Transform};
 
@@ -63,25 +63,26 @@ pub(crate) fn bend(image: &mut [f32], points: &[f64]) {
     };
     let last = (points.len() - 1) as f32;
     let low = before.min;
-    wide(|| follow(image, &pieces, low, to_steps, last));
+    follow(image, &pieces, low, to_steps, last);
     restore(image, &before);
 }
 
-#[inline(always)]
-fn follow(
-    image: &mut [f32],
-    pieces: &[(f32, f32); MOST_POINTS],
-    low: f32,
-    to_steps: f32,
-    last: f32,
-) {
-    for value in image {
-        let steps = (*value - low) * to_steps;
-        let steps = if steps < last { steps } else { last };
-        let steps = if steps > 0.0 { steps } else { 0.0 };
-        let piece = steps as i32;
-        let (start, slope) = pieces[piece as usize % MOST_POINTS];
-        *value = start + slope * (steps - piece as f32);
+vectorised! {
+    fn follow(
+        image: &mut [f32],
+        pieces: &[(f32, f32); MOST_POINTS],
+        low: f32,
+        to_steps: f32,
+        last: f32,
+    ) {
+        for value in image {
+            let steps = (*value - low) * to_steps;
+            let steps = if steps < last { steps } else { last };
+            let steps = if steps > 0.0 { steps } else { 0.0 };
+            let piece = steps as i32;
+            let (start, slope) = pieces[piece as usize % MOST_POINTS];
+            *value = start + slope * (steps - piece as f32);
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use rand::Rng;
 
 use super::statistics::Statistics;
 use crate::math::power_of_unit;
-use crate::simd::wide;
+use crate::simd::vectorised;
 use crate::transform::per_channel;
 use crate::{Interval, Params, PatchInfo, Transform};
 
@@ -64,7 +64,7 @@ pub(crate) fn raise(image: &mut [f32], exponent: f64, inverted: bool, keep_stati
     };
     let range = f64::from(before.max) - f64::from(before.min);
     let to_unit = (1.0 / range.max(SMALLEST_SPREAD)) as f32;
-    wide(|| run(image, sign, low, to_unit, exponent));
+    run(image, sign, low, to_unit, exponent);
     // y · gain + offset, both with the sign of the input.
     let (mean, gain, offset) = if keep_statistics {
         let after = Statistics::of(image);
@@ -78,20 +78,22 @@ pub(crate) fn raise(image: &mut [f32], exponent: f64, inverted: bool, keep_stati
         (0.0, f64::from(sign) * range, sign * low)
     };
     let gain = gain as f32;
-    wide(|| scale(image, mean, gain, offset));
+    scale(image, mean, gain, offset);
 }
 
-#[inline(always)]
-fn run(image: &mut [f32], sign: f32, low: f32, to_unit: f32, exponent: f32) {
-    for value in image {
-        *value = power_of_unit((sign * *value - low) * to_unit, exponent);
+vectorised! {
+    fn run(image: &mut [f32], sign: f32, low: f32, to_unit: f32, exponent: f32) {
+        for value in image {
+            *value = power_of_unit((sign * *value - low) * to_unit, exponent);
+        }
     }
 }
 
-#[inline(always)]
-fn scale(image: &mut [f32], mean: f32, gain: f32, offset: f32) {
-    for value in image {
-        *value = (*value - mean) * gain + offset;
+vectorised! {
+    fn scale(image: &mut [f32], mean: f32, gain: f32, offset: f32) {
+        for value in image {
+            *value = (*value - mean) * gain + offset;
+        }
     }
 }
 

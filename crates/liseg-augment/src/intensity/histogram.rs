@@ -3,7 +3,7 @@
 use rand::{Rng, RngExt};
 
 use super::statistics::Statistics;
-use crate::simd::wide;
+use crate::simd::vectorised;
 use crate::transform::per_channel;
 use crate::{Interval, Params, PatchInfo, Transform};
 
@@ -122,19 +122,20 @@ pub(crate) fn transfer(image: &mut [f32], label: &[i8], targets: &[f64], share: 
         .map(|k| height(low + range * (k.min(STEPS)) as f64 / STEPS as f64) as f32)
         .collect();
     let to_steps = (STEPS as f64 / range) as f32;
-    wide(|| look_up(image, &table, min, to_steps));
+    look_up(image, &table, min, to_steps);
 }
 
-#[inline(always)]
-fn look_up(image: &mut [f32], table: &[f32], low: f32, to_steps: f32) {
-    let last = (table.len() - 2) as f32;
-    for value in image {
-        let steps = (*value - low) * to_steps;
-        let steps = if steps < last { steps } else { last };
-        let steps = if steps > 0.0 { steps } else { 0.0 };
-        let at = steps as i32;
-        let (here, next) = (table[at as usize], table[at as usize + 1]);
-        *value = here + (next - here) * (steps - at as f32);
+vectorised! {
+    fn look_up(image: &mut [f32], table: &[f32], low: f32, to_steps: f32) {
+        let last = (table.len() - 2) as f32;
+        for value in image {
+            let steps = (*value - low) * to_steps;
+            let steps = if steps < last { steps } else { last };
+            let steps = if steps > 0.0 { steps } else { 0.0 };
+            let at = steps as i32;
+            let (here, next) = (table[at as usize], table[at as usize + 1]);
+            *value = here + (next - here) * (steps - at as f32);
+        }
     }
 }
 

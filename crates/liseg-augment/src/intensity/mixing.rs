@@ -5,7 +5,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_distr::StandardNormal;
 
 use super::statistics::{Statistics, restore};
-use crate::simd::wide;
+use crate::simd::vectorised;
 use crate::{Interval, Params, PatchInfo, Scratch, Transform};
 
 /// Slope below zero of the leaky rectifier between layers.
@@ -98,7 +98,7 @@ pub(crate) fn mix(
         let outputs = if number + 1 == layers { 1 } else { hidden };
         let layer = Layer::random(inputs, outputs, &mut rng);
         let mut next = scratch.floats(outputs * voxels);
-        wide(|| run(&layer, &current, &mut next, shape, number + 1 < layers));
+        run(&layer, &current, &mut next, shape, number + 1 < layers);
         scratch.give(std::mem::replace(&mut current, next));
     }
     let answer = Statistics::of(&current);
@@ -115,36 +115,38 @@ pub(crate) fn mix(
     restore(image, &before);
 }
 
-/// One layer, with zeros beyond the border.
-#[inline(always)]
-fn run(layer: &Layer, input: &[f32], out: &mut [f32], [nz, ny, nx]: [usize; 3], rectify: bool) {
-    let voxels = nz * ny * nx;
-    let reach = layer.side / 2;
-    let taps = layer.side * layer.side * layer.side;
-    for (o, out) in out.chunks_exact_mut(voxels).enumerate().take(layer.outputs) {
-        for (row, out) in out.chunks_exact_mut(nx).enumerate() {
-            let (z, y) = (row / ny, row % ny);
-            out.fill(layer.biases[o]);
-            for i in 0..layer.inputs {
-                let weights = &layer.weights[(o * layer.inputs + i) * taps..][..taps];
-                for (plane, line) in weights.chunks_exact(layer.side).enumerate() {
-                    let (dz, dy) = (plane / layer.side, plane % layer.side);
-                    let (Some(z), Some(y)) =
-                        ((z + dz).checked_sub(reach), (y + dy).checked_sub(reach))
-                    else {
-                        continue;
-                    };
-                    if z >= nz || y >= ny {
-                        continue;
+vectorised! {
+    /// One layer, with zeros beyond the border.
+    fn run(layer: &Layer, input: &[f32], out: &mut [f32], shape: [usize; 3], rectify: bool) {
+        let [nz, ny, nx] = shape;
+        let voxels = nz * ny * nx;
+        let reach = layer.side / 2;
+        let taps = layer.side * layer.side * layer.side;
+        for (o, out) in out.chunks_exact_mut(voxels).enumerate().take(layer.outputs) {
+            for (row, out) in out.chunks_exact_mut(nx).enumerate() {
+                let (z, y) = (row / ny, row % ny);
+                out.fill(layer.biases[o]);
+                for i in 0..layer.inputs {
+                    let weights = &layer.weights[(o * layer.inputs + i) * taps..][..taps];
+                    for (plane, line) in weights.chunks_exact(layer.side).enumerate() {
+                        let (dz, dy) = (plane / layer.side, plane % layer.side);
+                        let (Some(z), Some(y)) =
+                            ((z + dz).checked_sub(reach), (y + dy).checked_sub(reach))
+                        else {
+                            continue;
+                        };
+                        if z >= nz || y >= ny {
+                            continue;
+                        }
+                        let from = &input[i * voxels + (z * ny + y) * nx..][..nx];
+                        add_line(out, from, line);
                     }
-                    let from = &input[i * voxels + (z * ny + y) * nx..][..nx];
-                    add_line(out, from, line);
                 }
-            }
-            if rectify {
-                for value in out.iter_mut() {
-                    let below = LEAK * *value;
-                    *value = if *value > 0.0 { *value } else { below };
+                if rectify {
+                    for value in out.iter_mut() {
+                        let below = LEAK * *value;
+                        *value = if *value > 0.0 { *value } else { below };
+                    }
                 }
             }
         }

@@ -3,7 +3,7 @@
 use rand::Rng;
 
 use super::statistics::Statistics;
-use crate::simd::wide;
+use crate::simd::vectorised;
 use crate::{Interval, Params, PatchInfo, Transform};
 
 /// Moves the intensities of the labelled organ relative to the rest and levels its vessels.
@@ -51,16 +51,17 @@ pub(crate) fn simulate(image: &mut [f32], label: &[i8], shift: f64, vessels: f64
     }
     let mean = (sum / count as f64) as f32;
     let shift = (shift * Statistics::of(image).std) as f32;
-    wide(|| run(image, label, mean, shift, vessels as f32));
+    run(image, label, mean, shift, vessels as f32);
 }
 
-#[inline(always)]
-fn run(image: &mut [f32], label: &[i8], mean: f32, shift: f32, vessels: f32) {
-    for (value, &label) in image.iter_mut().zip(label) {
-        let above = *value - mean;
-        let factor = if above > 0.0 { vessels } else { 1.0 };
-        let moved = mean + factor * above + shift;
-        *value = if label > 0 { moved } else { *value };
+vectorised! {
+    fn run(image: &mut [f32], label: &[i8], mean: f32, shift: f32, vessels: f32) {
+        for (value, &label) in image.iter_mut().zip(label) {
+            let above = *value - mean;
+            let factor = if above > 0.0 { vessels } else { 1.0 };
+            let moved = mean + factor * above + shift;
+            *value = if label > 0 { moved } else { *value };
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use rand::Rng;
 
 use super::statistics::Statistics;
-use crate::simd::wide;
+use crate::simd::vectorised;
 use crate::transform::per_channel;
 use crate::{Params, PatchInfo, Transform};
 
@@ -28,13 +28,14 @@ impl Transform for Reversal {
 /// y = 2 mean − x.
 pub(crate) fn reverse(image: &mut [f32]) {
     let twice = (2.0 * Statistics::of(image).mean) as f32;
-    wide(|| reflect(image, twice));
+    reflect(image, twice);
 }
 
-#[inline(always)]
-fn reflect(image: &mut [f32], twice: f32) {
-    for value in image {
-        *value = twice - *value;
+vectorised! {
+    fn reflect(image: &mut [f32], twice: f32) {
+        for value in image {
+            *value = twice - *value;
+        }
     }
 }
 

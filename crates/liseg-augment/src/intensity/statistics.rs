@@ -1,6 +1,6 @@
 //! Mean, spread and range of one channel.
 
-use crate::simd::wide;
+use crate::simd::vectorised;
 
 /// Partial sums kept side by side: enough to hide the latency of the additions.
 const LANES: usize = 16;
@@ -17,11 +17,12 @@ pub(super) struct Statistics {
 impl Statistics {
     /// The statistics of `values`, summed in f64.
     pub(super) fn of(values: &[f32]) -> Self {
-        wide(|| Self::sum(values))
+        sum(values)
     }
+}
 
-    #[inline(always)]
-    fn sum(values: &[f32]) -> Self {
+vectorised! {
+    fn sum(values: &[f32]) -> Statistics {
         // A value of the data as origin: the variance of a bright, flat image does not cancel.
         let origin = f64::from(values.first().copied().unwrap_or(0.0));
         let mut sums = [0.0f64; LANES];
@@ -48,7 +49,7 @@ impl Statistics {
         let count = values.len().max(1) as f64;
         let mean = sums.iter().sum::<f64>() / count;
         let variance = squares.iter().sum::<f64>() / count - mean * mean;
-        Self {
+        Statistics {
             mean: mean + origin,
             std: variance.max(0.0).sqrt(),
             min: min.into_iter().fold(f32::INFINITY, f32::min),
@@ -67,13 +68,14 @@ pub(super) fn restore(image: &mut [f32], wanted: &Statistics) {
     };
     let gain = if gain.is_finite() { gain } else { 0.0 };
     let (mean, offset) = (found.mean as f32, wanted.mean as f32);
-    wide(|| move_and_scale(image, mean, gain, offset));
+    move_and_scale(image, mean, gain, offset);
 }
 
-#[inline(always)]
-fn move_and_scale(image: &mut [f32], mean: f32, gain: f32, offset: f32) {
-    for value in image {
-        *value = (*value - mean) * gain + offset;
+vectorised! {
+    fn move_and_scale(image: &mut [f32], mean: f32, gain: f32, offset: f32) {
+        for value in image {
+            *value = (*value - mean) * gain + offset;
+        }
     }
 }
 

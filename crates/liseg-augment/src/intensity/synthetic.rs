@@ -42,13 +42,15 @@ impl Transform for SyntheticContrast {
 #[derive(Debug, Clone, Copy, Default)]
 struct Region {
     sum: f64,
+    squares: f64,
     count: f64,
     mean: f32,
     target: f32,
 }
 
-/// How far regions of one tissue differ from each other, in units of tissues' differences.
-const JITTER: f64 = 0.1;
+/// How far regions of one tissue differ from each other, in units of their own spread: air, which
+/// has none, stays even.
+const JITTER: f64 = 0.5;
 
 /// Redraws one channel; `regions` are the sample's own supervoxels, if it has any.
 pub(crate) fn redraw(
@@ -86,6 +88,7 @@ pub(crate) fn redraw(
     {
         let region = &mut table[*group as usize];
         region.sum += f64::from(*value);
+        region.squares += f64::from(*value).powi(2);
         region.count += 1.0;
     }
     // Tissues are equal steps of intensity within two standard deviations of the mean.
@@ -96,7 +99,10 @@ pub(crate) fn redraw(
             let step = ((mean - before.mean) / before.std + 2.0) / 4.0 * tissues as f64;
             let tissue = (step.clamp(0.0, tissues as f64 - 1.0)) as usize;
             region.mean = mean as f32;
-            region.target = ((of_tissue[tissue] + jitter) * before.std) as f32;
+            let spread = (region.squares / region.count - mean * mean)
+                .max(0.0)
+                .sqrt();
+            region.target = (of_tissue[tissue] * before.std + jitter * spread) as f32;
         }
     }
     let mut labelled = [(0.0f64, 0.0f64); 128];

@@ -6,7 +6,7 @@
 
 use crate::Scratch;
 use crate::noise::fill_normals;
-use crate::simd::wide;
+use crate::simd::vectorised;
 
 /// Mean over all places of Σ B², the sum of squared cubic B-spline weights: 151/315.
 const MEAN_SQUARE: f64 = 151.0 / 315.0;
@@ -133,7 +133,7 @@ impl Lattice {
                     }
                 }
             }
-            wide(|| expand(x_axis, line, out));
+            expand(x_axis, line, out);
         }
     }
 
@@ -171,18 +171,19 @@ impl Lattice {
     }
 }
 
-/// Splines along a row: between two control points one cubic polynomial.
-#[inline(always)]
-fn expand(axis: &AxisPlaces, controls: &[f32], out: &mut [f32]) {
-    for &(first, from, to) in &axis.runs {
-        let [p, q, r, s] = [0, 1, 2, 3].map(|k| controls[first + k]);
-        let sixth = 1.0 / 6.0;
-        let a = (p + 4.0 * q + r) * sixth;
-        let b = (r - p) * 0.5;
-        let c = (p + r) * 0.5 - q;
-        let d = (s - p) * sixth + (q - r) * 0.5;
-        for (value, &t) in out[from..to].iter_mut().zip(&axis.shares[from..to]) {
-            *value = ((d * t + c) * t + b) * t + a;
+vectorised! {
+    /// Splines along a row: between two control points one cubic polynomial.
+    fn expand(axis: &AxisPlaces, controls: &[f32], out: &mut [f32]) {
+        for &(first, from, to) in &axis.runs {
+            let [p, q, r, s] = [0, 1, 2, 3].map(|k| controls[first + k]);
+            let sixth = 1.0 / 6.0;
+            let a = (p + 4.0 * q + r) * sixth;
+            let b = (r - p) * 0.5;
+            let c = (p + r) * 0.5 - q;
+            let d = (s - p) * sixth + (q - r) * 0.5;
+            for (value, &t) in out[from..to].iter_mut().zip(&axis.shares[from..to]) {
+                *value = ((d * t + c) * t + b) * t + a;
+            }
         }
     }
 }

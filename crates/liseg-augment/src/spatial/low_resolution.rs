@@ -4,7 +4,7 @@ use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
 use super::spline::{prefilter, weights};
-use crate::simd::wide;
+use crate::simd::vectorised;
 use crate::transform::{in_plane_only, per_channel};
 use crate::{Interval, OnChannel, Params, PatchInfo, Scratch, Transform};
 
@@ -155,9 +155,9 @@ fn coarsen_linearly(
     let mut slice = scratch.floats(my * mx);
     let mut row = scratch.floats(mx);
     for (reading, out) in z_map.readings.iter().zip(image.chunks_exact_mut(ny * nx)) {
-        wide(|| mix(&mut slice, &coarse, reading));
+        mix(&mut slice, &coarse, reading);
         for (reading, out) in y_map.readings.iter().zip(out.chunks_exact_mut(nx)) {
-            wide(|| mix(&mut row, &slice, reading));
+            mix(&mut row, &slice, reading);
             for (reading, value) in x_map.readings.iter().zip(out) {
                 let (lower, upper) = (row[reading.lower], row[reading.upper]);
                 *value = lower + (upper - lower) * reading.share;
@@ -169,18 +169,19 @@ fn coarsen_linearly(
         .for_each(|buffer| scratch.give(buffer));
 }
 
-/// Interpolates between two of the blocks that `blocks` is made of.
-#[inline(always)]
-fn mix(out: &mut [f32], blocks: &[f32], reading: &Reading) {
-    let length = out.len();
-    let lower = &blocks[reading.lower * length..][..length];
-    if reading.share == 0.0 {
-        out.copy_from_slice(lower);
-        return;
-    }
-    let upper = &blocks[reading.upper * length..][..length];
-    for ((value, &lower), &upper) in out.iter_mut().zip(lower).zip(upper) {
-        *value = lower + (upper - lower) * reading.share;
+vectorised! {
+    /// Interpolates between two of the blocks that `blocks` is made of.
+    fn mix(out: &mut [f32], blocks: &[f32], reading: &Reading) {
+        let length = out.len();
+        let lower = &blocks[reading.lower * length..][..length];
+        if reading.share == 0.0 {
+            out.copy_from_slice(lower);
+            return;
+        }
+        let upper = &blocks[reading.upper * length..][..length];
+        for ((value, &lower), &upper) in out.iter_mut().zip(lower).zip(upper) {
+            *value = lower + (upper - lower) * reading.share;
+        }
     }
 }
 
@@ -230,7 +231,7 @@ fn coarsen_cubically(
         let blocks = volume.chunks_exact(current[axis] * inner);
         for (from, to) in blocks.zip(result.chunks_exact_mut(next[axis] * inner)) {
             for (out, (first, weights)) in to.chunks_exact_mut(inner).zip(&operator) {
-                wide(|| combine(out, &from[first * inner..], weights));
+                combine(out, &from[first * inner..], weights);
             }
         }
         scratch.give(std::mem::replace(&mut volume, result));
@@ -243,14 +244,15 @@ fn coarsen_cubically(
     scratch.give(volume);
 }
 
-/// `out` = Σ weight · row, over the rows that `rows` begins with.
-#[inline(always)]
-fn combine(out: &mut [f32], rows: &[f32], weights: &[f32]) {
-    let length = out.len();
-    out.fill(0.0);
-    for (weight, row) in weights.iter().zip(rows.chunks_exact(length)) {
-        for (sum, value) in out.iter_mut().zip(row) {
-            *sum += weight * value;
+vectorised! {
+    /// `out` = Σ weight · row, over the rows that `rows` begins with.
+    fn combine(out: &mut [f32], rows: &[f32], weights: &[f32]) {
+        let length = out.len();
+        out.fill(0.0);
+        for (weight, row) in weights.iter().zip(rows.chunks_exact(length)) {
+            for (sum, value) in out.iter_mut().zip(row) {
+                *sum += weight * value;
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 pub(crate) mod affine;
 pub(crate) mod elastic;
 pub(crate) mod field;
+mod gather;
 mod lattice;
 pub(crate) mod low_resolution;
 pub(crate) mod mirror;

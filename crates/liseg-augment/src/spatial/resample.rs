@@ -5,9 +5,11 @@
 //! the word, and the part of the row whose corners all lie inside the input is found exactly
 //! beforehand, so that only its two ends look at borders.
 
+use super::gather::{Cell, interpolate};
 use super::params::blank;
 use super::vote::{corner_weight, is_upper, nearest_corner, vote};
 use super::warp::Grid;
+use crate::simd::vectorised;
 use crate::{MapKind, OUTSIDE, Sample, Scratch};
 
 /// Fractional bits of a coordinate.
@@ -36,17 +38,22 @@ pub(super) fn resample(sample: &Sample, grid: &Grid, scratch: &mut Scratch) -> S
             (row * nx, Row::new(grid.input, start, step, nx))
         })
     };
+    let mut cells = Cells::new(nx);
     if let (Some(from), Some(to)) = (sample.image.as_slice(), result.image.as_slice_mut()) {
         for (at, row) in rows() {
             let channels = from.chunks_exact(voxels_in);
             for (from, to) in channels.zip(to.chunks_exact_mut(voxels_out)) {
-                row.fill_image(from, &mut to[at..at + nx]);
+                row.fill_image(from, &mut cells, &mut to[at..at + nx]);
             }
         }
     }
     if let (Some(from), Some(to)) = (sample.label.as_slice(), result.label.as_slice_mut()) {
+        // Where all voxels have one label, only the border can have another.
+        let only = from
+            .first()
+            .filter(|first| from.iter().all(|label| label == *first));
         for (at, row) in rows() {
-            row.fill_label(from, &mut to[at..at + nx]);
+            row.fill_label(from, only.copied(), &mut to[at..at + nx]);
         }
     }
     for (from, to) in sample.maps.iter().zip(&mut result.maps) {
@@ -54,7 +61,7 @@ pub(super) fn resample(sample: &Sample, grid: &Grid, scratch: &mut Scratch) -> S
         if let (Some(from), Some(to)) = (from.values.as_slice(), to.values.as_slice_mut()) {
             for (at, row) in rows() {
                 match kind {
-                    MapKind::Quantity => row.fill_image(from, &mut to[at..at + nx]),
+                    MapKind::Quantity => row.fill_image(from, &mut cells, &mut to[at..at + nx]),
                     MapKind::Regions => row.fill_regions(from, &mut to[at..at + nx]),
                 }
             }
@@ -68,14 +75,61 @@ fn fixed(coordinate: f64) -> i64 {
 }
 
 /// The voxel below a coordinate.
+#[inline(always)]
 fn whole(coordinate: i64) -> i64 {
     coordinate >> BITS
 }
 
 /// How far a coordinate lies above that voxel, 0 to 1. The upper 24 bits are what f32 can hold.
-fn share(coordinate: i64) -> f32 {
+#[inline(always)]
+fn share_of(coordinate: i64) -> f32 {
     const SCALE: f32 = 1.0 / (1 << 24) as f32;
     ((coordinate as u32) >> 8) as i32 as f32 * SCALE
+}
+
+/// Buffers for the cells of one row.
+struct Cells {
+    /// Where each cell's first corner lies in the input.
+    first: Vec<u32>,
+    /// How far points lie beyond it along z, y, x.
+    share: [Vec<f32>; 3],
+}
+
+impl Cells {
+    fn new(count: usize) -> Self {
+        Self {
+            first: vec![0; count],
+            share: [(); 3].map(|()| vec![0.0; count]),
+        }
+    }
+}
+
+vectorised! {
+    /// Finds the cells of points that lie inside, from `start` on.
+    fn find_cells(
+        start: Point,
+        step: Point,
+        sides: [u32; 2],
+        first: &mut [u32],
+        share_z: &mut [f32],
+        share_y: &mut [f32],
+        share_x: &mut [f32],
+    ) {
+        let n = first.len();
+        let (share_z, share_y) = (&mut share_z[..n], &mut share_y[..n]);
+        let share_x = &mut share_x[..n];
+        let [mut z, mut y, mut x] = start;
+        for k in 0..n {
+            let below = [z, y, x].map(|at| whole(at) as u32);
+            first[k] = (below[0] * sides[0] + below[1]) * sides[1] + below[2];
+            share_z[k] = share_of(z);
+            share_y[k] = share_of(y);
+            share_x[k] = share_of(x);
+            z += step[0];
+            y += step[1];
+            x += step[2];
+        }
+    }
 }
 
 /// One row of the output on its way through the input.
@@ -146,67 +200,79 @@ impl Row {
         let [step_z, step_y, step_x] = self.step;
         for out in &mut out[self.inside.0..self.inside.1] {
             let first = (whole(z) as usize * ny + whole(y) as usize) * nx + whole(x) as usize;
-            *out = work(first, [share(z), share(y), share(x)], [z, y, x]);
+            *out = work(first, [share_of(z), share_of(y), share_of(x)], [z, y, x]);
             z += step_z;
             y += step_y;
             x += step_x;
         }
     }
 
-    fn fill_image(&self, input: &[f32], out: &mut [f32]) {
+    fn fill_image(&self, input: &[f32], cells: &mut Cells, out: &mut [f32]) {
         let [_, ny, nx] = self.shape;
-        let slice = ny * nx;
-        // The four corners of a slice from `corners[0]` on.
-        let square = |corners: &[f32], share_y: f32, share_x: f32| {
-            let near = corners[0] + (corners[1] - corners[0]) * share_x;
-            let far = corners[nx] + (corners[nx + 1] - corners[nx]) * share_x;
-            near + (far - near) * share_y
+        let (from, to) = self.inside;
+        let cell = Cell {
+            row: nx,
+            slice: if self.in_slice { 0 } else { ny * nx },
         };
-        if self.in_slice {
-            self.for_inside(out, |first, [_, y, x], _| square(&input[first..], y, x));
-        } else {
-            self.for_inside(out, |first, [z, y, x], _| {
-                let corners = &input[first..first + slice + nx + 2];
-                let (near, far) = (square(corners, y, x), square(&corners[slice..], y, x));
-                near + (far - near) * z
-            });
-        }
+        let count = to - from;
+        let Cells { first, share } = cells;
+        let [share_z, share_y, share_x] = share;
+        find_cells(
+            self.point(from),
+            self.step,
+            [ny as u32, nx as u32],
+            &mut first[..count],
+            &mut share_z[..count],
+            &mut share_y[..count],
+            &mut share_x[..count],
+        );
+        interpolate(
+            input,
+            cell,
+            first,
+            share_z,
+            share_y,
+            share_x,
+            &mut out[from..to],
+        );
         for at in self.border() {
             let point = self.point(at);
             out[at] = (0..8)
                 .filter_map(|corner| {
-                    Some(
-                        corner_weight(point.map(share), corner)
-                            * input[corner_index(self.shape, point, corner)?],
-                    )
+                    let index = corner_index(self.shape, point, corner)?;
+                    Some(corner_weight(point.map(share_of), corner) * input[index])
                 })
                 .sum();
         }
     }
 
-    fn fill_label(&self, input: &[i8], out: &mut [i8]) {
+    fn fill_label(&self, input: &[i8], only: Option<i8>, out: &mut [i8]) {
         let [_, ny, nx] = self.shape;
         // A slice away; in one slice the far corners are the near ones, and weigh nothing.
         let far = if self.in_slice { 0 } else { ny * nx };
-        self.for_inside(out, |first, _, point| {
-            let corners = &input[first..first + far + nx + 2];
-            let (a, b, c, d) = (corners[0], corners[1], corners[nx], corners[nx + 1]);
-            let corners = &corners[far..];
-            let (e, f, g, h) = (corners[0], corners[1], corners[nx], corners[nx + 1]);
-            // Nearly always all corners agree.
-            let differs = (a ^ b) | (a ^ c) | (a ^ d) | (a ^ e) | (a ^ f) | (a ^ g) | (a ^ h);
-            if differs == 0 {
-                a
-            } else {
-                vote([a, b, c, d, e, f, g, h], odd(point), point.map(share))
-            }
-        });
+        if let Some(label) = only {
+            out[self.inside.0..self.inside.1].fill(label);
+        } else {
+            self.for_inside(out, |first, _, point| {
+                let corners = &input[first..first + far + nx + 2];
+                let (a, b, c, d) = (corners[0], corners[1], corners[nx], corners[nx + 1]);
+                let corners = &corners[far..];
+                let (e, f, g, h) = (corners[0], corners[1], corners[nx], corners[nx + 1]);
+                // Nearly always all corners agree.
+                let differs = (a ^ b) | (a ^ c) | (a ^ d) | (a ^ e) | (a ^ f) | (a ^ g) | (a ^ h);
+                if differs == 0 {
+                    a
+                } else {
+                    vote([a, b, c, d, e, f, g, h], odd(point), point.map(share_of))
+                }
+            });
+        }
         for at in self.border() {
             let point = self.point(at);
             let labels = [0, 1, 2, 3, 4, 5, 6, 7].map(|corner| {
                 corner_index(self.shape, point, corner).map_or(OUTSIDE, |index| input[index])
             });
-            out[at] = vote(labels, odd(point), point.map(share));
+            out[at] = vote(labels, odd(point), point.map(share_of));
         }
     }
 
@@ -214,7 +280,7 @@ impl Row {
         let (from, to) = self.touching;
         for (at, out) in out.iter_mut().enumerate().take(to).skip(from) {
             let point = self.point(at);
-            let corner = nearest_corner(odd(point), point.map(share));
+            let corner = nearest_corner(odd(point), point.map(share_of));
             *out = corner_index(self.shape, point, corner)
                 .map_or(f32::from(OUTSIDE), |index| input[index]);
         }
@@ -285,6 +351,6 @@ mod tests {
         assert_eq!(corner_index(shape, point, 0), None);
         assert_eq!(corner_index(shape, point, 0b100), Some(7));
         assert_eq!(corner_index(shape, point, 0b101), None);
-        assert!((corner_weight(point.map(share), 0b100) - 0.25).abs() < 1e-7);
+        assert!((corner_weight(point.map(share_of), 0b100) - 0.25).abs() < 1e-7);
     }
 }

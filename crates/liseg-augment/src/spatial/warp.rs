@@ -2,10 +2,11 @@
 
 use super::Generation;
 use super::field::{Field, FieldRow};
+use super::gather::{Cell, interpolate};
 use super::params::blank;
 use super::spline::{mirrored, prefilter, weights};
 use super::vote::{corner_weight, is_upper, nearest_corner, vote};
-use crate::simd::wide;
+use crate::simd::vectorised;
 use crate::{MapKind, OUTSIDE, Sample, Scratch};
 
 /// Where output voxels read the input.
@@ -45,6 +46,10 @@ impl Grid {
 pub(crate) struct Points {
     below: [Vec<i32>; 3],
     share: [Vec<f32>; 3],
+    /// Where the cell begins, for points whose corners all are voxels; else 0.
+    first: Vec<u32>,
+    /// The points of which some corner is no voxel.
+    border: Vec<u32>,
 }
 
 impl Points {
@@ -52,6 +57,8 @@ impl Points {
         Self {
             below: [(); 3].map(|()| vec![0; count]),
             share: [(); 3].map(|()| vec![0.0; count]),
+            first: vec![0; count],
+            border: Vec::with_capacity(count),
         }
     }
 
@@ -63,9 +70,21 @@ impl Points {
             let (start, step, row) = (start[axis], step[axis], grid.matrix[axis]);
             let last = grid.input[axis] as f64 - 1.0;
             match field {
-                Some(field) => wide(|| places(below, share, start, step, row, field, last)),
-                None => wide(|| straight_places(below, share, start, step, last)),
+                Some(field) => places(below, share, start, step, row, field, last),
+                None => straight_places(below, share, start, step, last),
             }
+        }
+        let [z, y, x] = &self.below;
+        find_cells(z, y, x, grid.input, &mut self.first);
+        self.border.clear();
+        let outside = self
+            .first
+            .iter()
+            .enumerate()
+            .filter(|(_, first)| **first == NOWHERE);
+        self.border.extend(outside.map(|(x, _)| x as u32));
+        for x in &self.border {
+            self.first[*x as usize] = 0;
         }
     }
 
@@ -77,6 +96,16 @@ impl Points {
         [0, 1, 2].map(|axis| self.share[axis][x])
     }
 
+    /// Sets what lies beyond the outermost voxel centres to 0.
+    fn clear_beyond_centres(&self, shape: [usize; 3], out: &mut [f32]) {
+        for &x in &self.border {
+            let x = x as usize;
+            if !within(self.below(x), self.share(x), shape) {
+                out[x] = 0.0;
+            }
+        }
+    }
+
     /// The coordinates of one point, for tests.
     #[cfg(test)]
     fn coordinate(&self, x: usize) -> [f64; 3] {
@@ -84,32 +113,53 @@ impl Points {
     }
 }
 
-#[inline(always)]
-fn places(
-    below: &mut [i32],
-    share: &mut [f32],
-    start: f64,
-    step: f64,
-    row: [f64; 3],
-    field: FieldRow<'_>,
-    last: f64,
-) {
-    let n = below.len();
-    let ([a, b, c], [ez, ey, ex]) = (row, field);
-    let (share, ez, ey, ex) = (&mut share[..n], &ez[..n], &ey[..n], &ex[..n]);
-    for x in 0..n {
-        let moved = a * f64::from(ez[x]) + b * f64::from(ey[x]) + c * f64::from(ex[x]);
-        let at = start + step * x as i32 as f64 + moved;
-        (below[x], share[x]) = split(at, last);
+vectorised! {
+    fn places(
+        below: &mut [i32],
+        share: &mut [f32],
+        start: f64,
+        step: f64,
+        row: [f64; 3],
+        field: FieldRow<'_>,
+        last: f64,
+    ) {
+        let n = below.len();
+        let ([a, b, c], [ez, ey, ex]) = (row, field);
+        let (share, ez, ey, ex) = (&mut share[..n], &ez[..n], &ey[..n], &ex[..n]);
+        for x in 0..n {
+            let moved = a * f64::from(ez[x]) + b * f64::from(ey[x]) + c * f64::from(ex[x]);
+            let at = start + step * x as i32 as f64 + moved;
+            (below[x], share[x]) = split(at, last);
+        }
     }
 }
 
-#[inline(always)]
-fn straight_places(below: &mut [i32], share: &mut [f32], start: f64, step: f64, last: f64) {
-    let n = below.len();
-    let share = &mut share[..n];
-    for x in 0..n {
-        (below[x], share[x]) = split(start + step * x as i32 as f64, last);
+vectorised! {
+    fn straight_places(below: &mut [i32], share: &mut [f32], start: f64, step: f64, last: f64) {
+        let n = below.len();
+        let share = &mut share[..n];
+        for x in 0..n {
+            (below[x], share[x]) = split(start + step * x as i32 as f64, last);
+        }
+    }
+}
+
+/// No cell.
+const NOWHERE: u32 = u32::MAX;
+
+vectorised! {
+    /// Finds the cells of points, `NOWHERE` for those of which some corner is no voxel.
+    fn find_cells(z: &[i32], y: &[i32], x: &[i32], shape: [usize; 3], first: &mut [u32]) {
+        let n = first.len();
+        let (z, y, x) = (&z[..n], &y[..n], &x[..n]);
+        let [nz, ny, nx] = shape.map(|side| side as u32);
+        for k in 0..n {
+            // As unsigned numbers those below zero are the largest.
+            let (a, b, c) = (z[k] as u32, y[k] as u32, x[k] as u32);
+            let inside = (a < nz - 1) & (b < ny - 1) & (c < nx - 1);
+            let at = a.wrapping_mul(ny).wrapping_add(b).wrapping_mul(nx).wrapping_add(c);
+            first[k] = if inside { at } else { NOWHERE };
+        }
     }
 }
 
@@ -200,7 +250,12 @@ pub(crate) fn warp(
             if let (Some(from), Some(to)) = (from.values.as_slice(), to.values.as_slice_mut()) {
                 let to = &mut to[at..at + nx];
                 match kind {
-                    MapKind::Quantity => fill_linear(&points, grid.input, from, to),
+                    MapKind::Quantity => {
+                        fill_linear(&points, grid.input, from, to);
+                        if generation == Generation::V1 {
+                            points.clear_beyond_centres(grid.input, to);
+                        }
+                    }
                     MapKind::Regions => fill_regions(&points, grid.input, from, to),
                 }
             }
@@ -231,27 +286,22 @@ fn corner_index(below: [i32; 3], shape: [usize; 3], corner: usize) -> Option<usi
 
 fn fill_linear(points: &Points, shape: [usize; 3], input: &[f32], out: &mut [f32]) {
     let [_, ny, nx] = shape;
-    let slice = ny * nx;
-    for (x, out) in out.iter_mut().enumerate() {
-        let (below, share) = (points.below(x), points.share(x));
-        *out = match inside(below, shape) {
-            Some(first) => {
-                let corners = &input[first..first + slice + nx + 2];
-                let square = |corners: &[f32]| {
-                    let near = corners[0] + (corners[1] - corners[0]) * share[2];
-                    let far = corners[nx] + (corners[nx + 1] - corners[nx]) * share[2];
-                    near + (far - near) * share[1]
-                };
-                let (near, far) = (square(corners), square(&corners[slice..]));
-                near + (far - near) * share[0]
-            }
-            None => (0..8)
-                .filter_map(|corner| {
-                    let index = corner_index(below, shape, corner)?;
-                    Some(corner_weight(share, corner) * input[index])
-                })
-                .sum(),
+    if points.border.len() < out.len() {
+        let cell = Cell {
+            row: nx,
+            slice: ny * nx,
         };
+        let [share_z, share_y, share_x] = &points.share;
+        interpolate(input, cell, &points.first, share_z, share_y, share_x, out);
+    }
+    for &x in &points.border {
+        let x = x as usize;
+        let (below, share) = (points.below(x), points.share(x));
+        let weighted = (0..8).filter_map(|corner| {
+            let index = corner_index(below, shape, corner)?;
+            Some(corner_weight(share, corner) * input[index])
+        });
+        out[x] = weighted.sum();
     }
 }
 
