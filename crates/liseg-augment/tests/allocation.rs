@@ -1,5 +1,4 @@
 //! A worker in full swing allocates nothing of a patch's size.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(
     unsafe_code,
     reason = "an allocator cannot be counted without being one"
