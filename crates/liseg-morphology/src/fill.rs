@@ -126,7 +126,16 @@ mod tests {
                 for (label, &filled) in labels.iter().zip(&filled) {
                     prop_assert_eq!(filled, *label == 0 || !open.contains(label));
                 }
+            }
+        }
+
+        #[test]
+        fn filling_holes_twice_changes_nothing(mask in masks()) {
+            for connectivity in ALL {
+                let filled = fill_holes(mask.view(), connectivity);
                 prop_assert_eq!(&fill_holes(filled.view(), connectivity), &filled);
+                let filled = fill_holes_in_slices(mask.view(), connectivity);
+                prop_assert_eq!(&fill_holes_in_slices(filled.view(), connectivity), &filled);
             }
         }
     }

@@ -96,6 +96,46 @@ fn reading_takes_a_fifth_more_than_the_result_and_hostile_headers_nothing() {
         let peak = peak_of(|| hostile(&folder.path().join(name), folder.path()));
         assert!(peak < 8 << 20, "{name} with a hostile header: {peak} bytes");
     }
+    corpus();
+}
+
+/// Reads every file of the corpus, sound or malformed: what it holds, decompressed, bounds the memory.
+fn corpus() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/nifti");
+    let folders = [folder.join("valid"), folder.join("malformed")];
+    let folders = folders
+        .iter()
+        .filter_map(|folder| std::fs::read_dir(folder).ok());
+    let paths: Vec<_> = folders
+        .flatten()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    assert!(
+        paths.is_empty() || paths.len() > 200,
+        "{} files",
+        paths.len()
+    );
+    for path in paths {
+        let file = std::fs::File::open(&path).unwrap();
+        let mut plain = flate2::read::MultiGzDecoder::new(&file);
+        let mut sink = std::io::sink();
+        let inside = std::io::copy(&mut plain, &mut sink).unwrap_or(0);
+        let honest = inside.max(file.metadata().unwrap().len()) as usize;
+        let image = peak_of(|| drop(read_image(&path)));
+        // A byte becomes an f32; buffers of a megabyte do not shrink.
+        let most = 5 * honest + (1 << 20);
+        assert!(
+            image <= most,
+            "{}: {image} bytes for {honest}",
+            path.display()
+        );
+        let labels = peak_of(|| drop(read_labels(&path)));
+        assert!(
+            labels <= most,
+            "{}: {labels} bytes for {honest}",
+            path.display()
+        );
+    }
 }
 
 /// Reads a small file whose header asks for 64 GiB.

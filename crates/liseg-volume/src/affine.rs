@@ -239,6 +239,25 @@ mod tests {
         }
 
         #[test]
+        fn an_affine_is_its_origin_and_its_columns(affine in affines(), i in [-50.0..200.0f64, -50.0..200.0, -50.0..200.0]) {
+            // voxel (z, y, x) lies at origin + x·column 0 + y·column 1 + z·column 2
+            let origin = affine.voxel_to_world([0.0; 3]);
+            let columns = [0, 1, 2].map(|axis| affine.column(axis));
+            let world = affine.voxel_to_world(i);
+            for k in 0..3 {
+                let sum = origin[k] + i[2] * columns[0][k] + i[1] * columns[1][k] + i[0] * columns[2][k];
+                prop_assert!((world[k] - sum).abs() < 1e-9);
+            }
+            // The spacing is the length of the columns.
+            for (spacing, column) in affine.spacing().zyx().iter().rev().zip(columns) {
+                let length = column.iter().map(|v| v * v).sum::<f64>().sqrt();
+                prop_assert!((spacing - length).abs() < 1e-9);
+            }
+            let rebuilt = Affine::from_columns(columns[0], columns[1], columns[2], origin).unwrap();
+            prop_assert_eq!(rebuilt, affine);
+        }
+
+        #[test]
         fn resampling_keeps_the_extent(affine in affines(), shape in [2usize..40, 2..40, 2..40], new in [2usize..40, 2..40, 2..40]) {
             // The outer corner of the first and of the last voxel stay where they are.
             let resampled = affine.resampled(shape, new).unwrap();

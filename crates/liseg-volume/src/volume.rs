@@ -321,6 +321,23 @@ mod tests {
 
     proptest! {
         #[test]
+        fn any_chain_of_reorientations_and_back_is_the_identity(
+            mirror: bool, tilt in -0.6..0.6f64, shape in [1usize..6, 1..6, 1..6],
+            chain in prop::collection::vec(0usize..48, 1..5),
+        ) {
+            let volume = numbered(shape, oblique(mirror, tilt));
+            let all = all_orientations();
+            let turned = chain.iter().fold(volume.clone(), |v, &i| v.reorient(all[i]));
+            // Two ways to one orientation end at the same volume.
+            let directly = volume.reorient(turned.orientation());
+            prop_assert_eq!(turned.data(), directly.data());
+            prop_assert!(turned.geometry().same_grid(&directly.geometry(), 1e-9));
+            let back = turned.reorient(volume.orientation());
+            prop_assert_eq!(back.data(), volume.data());
+            prop_assert!(back.geometry().same_grid(&volume.geometry(), 1e-9));
+        }
+
+        #[test]
         fn crops_and_pads_stay_in_place(
             mirror: bool, tilt in -0.6..0.6f64,
             before in [0usize..4, 0..4, 0..4], after in [0usize..4, 0..4, 0..4],

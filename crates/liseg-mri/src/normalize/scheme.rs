@@ -20,6 +20,7 @@ pub enum Step {
         /// Percentile above which voxels count as that percentile.
         upper: f64,
         /// Deviations to which the result is clipped.
+        #[serde(deserialize_with = "finite")]
         limit: f32,
     },
     /// [`clip_percentiles`].
@@ -32,8 +33,10 @@ pub enum Step {
     /// [`min_max`].
     MinMax {
         /// What the least voxel becomes.
+        #[serde(deserialize_with = "finite")]
         low: f32,
         /// What the greatest voxel becomes.
+        #[serde(deserialize_with = "finite")]
         high: f32,
     },
     /// [`Nyul::apply`] of a standard learned before.
@@ -41,6 +44,18 @@ pub enum Step {
         /// The standard.
         standard: Nyul,
     },
+}
+
+/// A number within the range of f32: beyond it, it would become infinite.
+fn finite<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<f32, D::Error> {
+    let value = f32::deserialize(deserializer)?;
+    if value.is_finite() {
+        Ok(value)
+    } else {
+        Err(serde::de::Error::custom(
+            "expected a finite number of single precision",
+        ))
+    }
 }
 
 impl Step {
@@ -164,5 +179,9 @@ mod tests {
         assert_eq!(of(None), of(Some("GED4")));
         let unknown = r#"{"default": [{"method": "z_score_typo"}]}"#;
         assert!(serde_json::from_str::<NormalizationTable>(unknown).is_err());
+        // Infinite in f32, and null when written again.
+        let beyond = r#"{"default": [{"method": "min_max", "low": 1e308, "high": 1}]}"#;
+        let error = serde_json::from_str::<NormalizationTable>(beyond).unwrap_err();
+        assert!(error.to_string().contains("finite"), "{error}");
     }
 }
