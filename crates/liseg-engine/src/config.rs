@@ -333,6 +333,10 @@ impl RunConfig {
                 "a run needs at least one epoch of one step".into(),
             );
         }
+        if t.epochs.checked_mul(t.iterations_per_epoch).is_none() {
+            let reason = format!("{} epochs have more steps than can be counted", t.epochs);
+            return refuse("training.epochs", reason);
+        }
         if !(t.learning_rate.is_finite() && t.learning_rate >= 0.0) {
             return refuse(
                 "training.learning_rate",
@@ -480,6 +484,42 @@ mod tests {
                 message.contains(wanted) && !message.contains('\n'),
                 "{message}"
             );
+        }
+    }
+
+    /// The keys of all values of a table, as in `training.epochs`.
+    fn keys(table: &toml::Table, before: &str, found: &mut Vec<String>) {
+        for (key, value) in table {
+            match value.as_table() {
+                Some(inner) => keys(inner, &format!("{before}{key}."), found),
+                None => found.push(format!("{before}{key}")),
+            }
+        }
+    }
+
+    #[test]
+    fn any_value_in_any_place_is_taken_as_written_or_refused_in_one_line() {
+        let default = RunConfig::new("d").to_toml().unwrap();
+        let mut found = Vec::new();
+        keys(&default.parse().unwrap(), "", &mut found);
+        assert!(found.len() > 30, "{found:?}");
+        let odd =
+            "0 -1 1 0.5 -0.0 1e308 nan inf -inf 9223372036854775807 true \"\" \"x\" [] [0] {}";
+        for key in &found {
+            for value in odd.split(' ') {
+                match read(&default, &[&format!("{key}={value}")]) {
+                    Ok(config) => {
+                        config.iterations();
+                        let text = config.to_toml().unwrap();
+                        let again = read(&text, &[]).unwrap();
+                        assert_eq!(again.to_toml().unwrap(), text, "{key}={value}");
+                    }
+                    Err(error) => {
+                        let message = error.to_string();
+                        assert!(!message.is_empty() && !message.contains('\n'), "{message}");
+                    }
+                }
+            }
         }
     }
 

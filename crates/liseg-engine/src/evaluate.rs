@@ -16,7 +16,8 @@ pub struct Evaluation {
     pub predictions: PathBuf,
     /// Folder of reference masks; every one of them counts.
     pub references: PathBuf,
-    /// A `cases.json` that says which phase, vendor and patient a case belongs to.
+    /// A `cases.json` that says which patient, phase, vendor, distribution and so on a case belongs
+    /// to.
     pub cases: Option<PathBuf>,
     /// Labels to judge; every foreground label that the references hold when empty.
     pub labels: Vec<u8>,
@@ -24,13 +25,13 @@ pub struct Evaluation {
     pub settings: Settings,
 }
 
-/// The facts of one case in `cases.json`.
+/// The facts of one case in `cases.json`; each that is text, such as `patient`, `phase`, `vendor` or
+/// `distribution`, is a kind of group.
 #[derive(Debug, Clone, Deserialize)]
 struct CaseFacts {
     id: String,
-    patient: Option<String>,
-    phase: Option<String>,
-    vendor: Option<String>,
+    #[serde(flatten)]
+    facts: BTreeMap<String, serde_json::Value>,
 }
 
 /// Judges every reference. A reference without a prediction, or with one that cannot be judged, is
@@ -173,19 +174,10 @@ fn read_groups(path: &Path) -> Result<BTreeMap<String, BTreeMap<String, String>>
         path: path.to_owned(),
         reason: format!("expected a list of objects with `id`, `phase`, `vendor`: {e}"),
     })?;
-    Ok(cases
-        .into_iter()
-        .map(|case| {
-            let facts = [
-                ("patient", case.patient),
-                ("phase", case.phase),
-                ("vendor", case.vendor),
-            ];
-            let group = facts
-                .into_iter()
-                .filter_map(|(k, v)| Some((k.to_owned(), v?)))
-                .collect();
-            (case.id, group)
-        })
-        .collect())
+    let groups = cases.into_iter().map(|case| {
+        let facts = case.facts.into_iter();
+        let group = facts.filter_map(|(kind, name)| Some((kind, name.as_str()?.to_owned())));
+        (case.id, group.collect())
+    });
+    Ok(groups.collect())
 }

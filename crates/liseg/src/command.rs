@@ -20,6 +20,7 @@ mod plan;
 mod predict;
 mod preprocess;
 mod progress;
+mod repair;
 mod report;
 mod shell;
 mod split;

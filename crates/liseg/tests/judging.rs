@@ -157,6 +157,94 @@ fn a_phantom_passes_verification_and_a_damaged_one_does_not() {
 }
 
 #[test]
+fn verify_writes_a_repaired_copy_and_leaves_the_dataset_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = common::write_dataset(folder.path());
+    let image = dataset.join("imagesUn/case_3_0000.nii.gz");
+    let plain = dataset.join("imagesTs/case_5_0000.nii.gz");
+    // A NaN in one image; in another a header whose bits per voxel and slope are wrong.
+    let mut damaged = liseg::mri::nifti::read_image(&image).unwrap();
+    damaged.volume.data_mut()[[3, 4, 5]] = f32::NAN;
+    liseg::mri::nifti::write_image(&image, &damaged.volume, Some(&damaged.header)).unwrap();
+    let raw = folder.path().join("plain.nii");
+    let sound = liseg::mri::nifti::read_image(&plain).unwrap();
+    liseg::mri::nifti::write_image(&raw, &sound.volume, None).unwrap();
+    let mut bytes = std::fs::read(&raw).unwrap();
+    bytes[72..74].copy_from_slice(&17i16.to_le_bytes());
+    std::fs::write(&plain, &bytes).unwrap(); // compression is told by content
+    let before = std::fs::read(&image).unwrap();
+
+    let copy = folder.path().join("copy");
+    let fix = |copy: &Path| liseg(&["verify", path(&dataset), "--fix", path(copy), "--json"]);
+    let output = fix(&copy);
+    let told = stdout_json(&output);
+    assert_eq!(output.status.code(), Some(0), "{told} {}", stderr(&output));
+    let mended: Vec<_> = told["repaired"].as_array().unwrap().iter().collect();
+    let mended: Vec<_> = mended
+        .iter()
+        .filter(|f| f["mended"] != serde_json::json!([]))
+        .collect();
+    assert_eq!(mended.len(), 2, "{told}");
+    assert_eq!(
+        std::fs::read(&image).unwrap(),
+        before,
+        "the source is as it was"
+    );
+    let repaired = liseg::mri::nifti::read_image(copy.join("imagesUn/case_3_0000.nii.gz")).unwrap();
+    assert!(repaired.volume.data()[[3, 4, 5]].abs() < 1e-9);
+    assert!(liseg(&["verify", path(&copy)]).status.success());
+
+    // Neither over something nor into the dataset.
+    for wrong in [copy, dataset.join("fixed")] {
+        let output = fix(&wrong);
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        assert!(stderr(&output).contains("--fix"), "{}", stderr(&output));
+    }
+    assert!(!dataset.join("fixed").exists());
+}
+
+#[test]
+fn empty_masks_count_as_the_caller_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let [predictions, references] = ["predictions", "references"].map(|name| {
+        let folder = folder.path().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        folder
+    });
+    let (_, mask) = common::scan(0);
+    let none = mask.map(|_| 0u8);
+    let write = |folder: &Path, name: &str, mask: &liseg::volume::Volume<u8>| {
+        liseg::mri::nifti::write_labels(folder.join(name), mask, None).unwrap();
+    };
+    write(&references, "a.nii.gz", &mask);
+    write(&predictions, "a.nii.gz", &none);
+    write(&references, "b.nii.gz", &none);
+    write(&predictions, "b.nii.gz", &none);
+    let evaluate = |policy: &str| {
+        let folders = [
+            "--predictions",
+            path(&predictions),
+            "--references",
+            path(&references),
+        ];
+        liseg(&[&["evaluate", "--json", "--empty", policy][..], &folders].concat())
+    };
+    let refused = evaluate("worst");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        stderr(&refused).contains("b.nii.gz"),
+        "{}",
+        stderr(&refused)
+    );
+    let dice = |policy: &str| stdout_json(&evaluate(policy))["mean"]["1"]["Dice"].clone();
+    assert_eq!(dice("both-empty-is-perfect"), 0.5);
+    assert_eq!(dice("exclude"), 0.0);
+    assert_eq!(stdout_json(&evaluate("100"))["mean"]["1"]["HD"], 100.0);
+    assert_eq!(evaluate("perfect").status.code(), Some(2));
+    assert_eq!(evaluate("-1").status.code(), Some(2));
+}
+
+#[test]
 fn a_report_shows_what_it_is_given() {
     let folder = tempfile::tempdir().unwrap();
     let first = metrics(folder.path(), "supervised", [0.5; 6]);

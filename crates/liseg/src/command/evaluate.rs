@@ -4,7 +4,8 @@ use super::{Failure, Outcome, Result, Shared, print_json, progress};
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 use liseg::engine::evaluate::{Evaluation, evaluate};
-use liseg::metrics::{CaseMetrics, Convention, Measure, Report, Settings};
+use liseg::metrics::{CaseMetrics, Convention, EmptyPolicy, Measure, Report, Settings, Summary};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Judge masks by references: Dice, Hausdorff distances and more, in millimetres.
@@ -26,32 +27,30 @@ pub(crate) struct Evaluate {
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
     /// How surface distances are measured: monai, metrics-reloaded, medpy, medpy-0.4, chaos,
-    /// simpleitk-contour, simpleitk-contour-face or simpleitk-filter.
+    /// simpleitk-contour, simpleitk-contour-face, simpleitk-filter or surface-distance.
     #[arg(long, value_name = "NAME", default_value = "monai")]
     convention: String,
     /// Within how many millimetres a surface point counts as right for NSD.
     #[arg(long, value_name = "MM", default_value_t = 3.0)]
     nsd_tolerance: f64,
-    /// A cases.json that gives phase, vendor and patient of each case; the one beside the folder
-    /// of references is taken when there is one.
+    /// What counts where a mask is empty: worst (Dice 0, the image's diagonal; an empty reference is
+    /// refused), exclude, both-empty-is-perfect, or a distance in mm.
+    #[arg(long, value_name = "POLICY", default_value = "worst")]
+    empty: String,
+    /// Labels to judge, such as 1,2; those that each reference holds when absent.
+    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = clap::value_parser!(u8).range(1..))]
+    labels: Vec<u8>,
+    /// A cases.json that gives patient, phase, vendor and other groups of each case, such as
+    /// distribution; the one beside the folder of references is taken when there is one.
     #[arg(long, value_name = "FILE")]
     cases: Option<PathBuf>,
 }
 
 impl Evaluate {
     pub(crate) fn run(&self, shared: &Shared) -> Result<Outcome> {
-        let convention = Convention::NAMED
-            .iter()
-            .find(|(name, _)| *name == self.convention)
-            .map(|(_, c)| *c)
-            .ok_or_else(|| {
-                let names: Vec<_> = Convention::NAMED.iter().map(|(n, _)| *n).collect();
-                Failure::usage(format!(
-                    "--convention {}: expected one of {}",
-                    self.convention,
-                    names.join(", ")
-                ))
-            })?;
+        let convention = self.convention.parse::<Convention>();
+        let convention =
+            convention.map_err(|error| Failure::usage(format!("--convention: {error}")))?;
         let what = Evaluation {
             predictions: self.predictions.clone(),
             references: self.references.clone(),
@@ -59,9 +58,10 @@ impl Evaluate {
                 .cases
                 .clone()
                 .or_else(|| cases_beside(&self.references)),
-            labels: Vec::new(),
+            labels: self.labels.clone(),
             settings: Settings {
                 convention,
+                empty: empty_policy(&self.empty)?,
                 nsd_tolerance_mm: self.nsd_tolerance,
                 ..Settings::default()
             },
@@ -86,6 +86,22 @@ impl Evaluate {
     }
 }
 
+fn empty_policy(text: &str) -> Result<EmptyPolicy> {
+    Ok(match text {
+        "worst" => EmptyPolicy::Worst,
+        "exclude" => EmptyPolicy::Exclude,
+        "both-empty-is-perfect" => EmptyPolicy::BothEmptyIsPerfect,
+        other => match other.parse() {
+            Ok(mm) if (0.0..f64::INFINITY).contains(&mm) => EmptyPolicy::Value(mm),
+            _ => {
+                return Err(Failure::usage(format!(
+                    "--empty {text}: expected worst, exclude, both-empty-is-perfect or a number of mm"
+                )));
+            }
+        },
+    })
+}
+
 pub(crate) fn evaluate_with_progress(what: &Evaluation, shared: &Shared) -> Result<Report> {
     let bar = progress::bar(shared, 0, "measuring");
     let report = evaluate(what, &|done, total| {
@@ -102,7 +118,7 @@ pub(crate) fn cases_beside(references: &Path) -> Option<PathBuf> {
     file.is_file().then_some(file)
 }
 
-/// One row per case and a last one with means.
+/// One row per case, then means and other statistics, of all cases and of groups.
 pub(crate) fn print_report(report: &Report) {
     const SHOWN: [Measure; 6] = [
         Measure::Dice,
@@ -142,11 +158,28 @@ pub(crate) fn print_report(report: &Report) {
             ));
         }
     }
-    for (label, measures) in report.aggregates() {
-        let mean = |m: &Measure| number(measures.get(m).and_then(|s| s.mean), *m);
-        let mut row = vec!["mean".to_owned(), label.clone()];
-        row.extend(SHOWN.iter().map(mean));
-        table.add_row(row);
+    let aggregates = report.aggregates();
+    for (label, measures) in &aggregates {
+        type Take = fn(&Summary) -> Option<f64>;
+        let statistics: [(&str, Take); 3] = [
+            ("mean", |s| s.mean),
+            ("standard deviation", |s| s.sd),
+            ("median", |s| s.median),
+        ];
+        for (name, take) in statistics {
+            let value = |m: &Measure| number(measures.get(m).and_then(take), *m);
+            let mut row = vec![name.to_owned(), label.clone()];
+            row.extend(SHOWN.iter().map(value));
+            table.add_row(row);
+        }
+    }
+    for (group, part) in groups(report) {
+        for (label, measures) in part.aggregates() {
+            let mean = |m: &Measure| number(measures.get(m).and_then(|s| s.mean), *m);
+            let mut row = vec![format!("mean, {group}"), label];
+            row.extend(SHOWN.iter().map(mean));
+            table.add_row(row);
+        }
     }
     for i in 2..8 {
         if let Some(column) = table.column_mut(i) {
@@ -154,9 +187,42 @@ pub(crate) fn print_report(report: &Report) {
         }
     }
     println!("{table}");
+    for (label, measures) in &aggregates {
+        let Some(dice) = measures.get(&Measure::Dice) else {
+            continue;
+        };
+        println!(
+            "label {label}: {} cases, {} without a prediction, {} with an empty one, {} left out of the mean",
+            dice.n + dice.n_undefined,
+            dice.n_missing,
+            dice.n_empty,
+            measures.get(&Measure::Hd).map_or(0, |hd| hd.n_undefined)
+        );
+    }
     for case in &report.missing {
         println!("missing: {}: {}", case.reference_file, case.reason);
     }
+}
+
+/// The cases of each group but patients, when there is more than one group of the kind.
+fn groups(report: &Report) -> Vec<(String, Report)> {
+    let cases = report.cases.iter().map(|case| &case.group);
+    let all = cases.chain(report.missing.iter().map(|case| &case.group));
+    let mut kinds: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for (kind, name) in all.flatten().filter(|(kind, _)| *kind != "patient") {
+        kinds.entry(kind).or_default().insert(name);
+    }
+    let part = |kind: &str, name: &str| {
+        let mut part = report.clone();
+        let belongs = |group: &BTreeMap<String, String>| group.get(kind).is_some_and(|n| n == name);
+        part.cases.retain(|case| belongs(&case.group));
+        part.missing.retain(|case| belongs(&case.group));
+        (format!("{kind} {name}"), part)
+    };
+    let kinds = kinds.into_iter().filter(|(_, names)| names.len() > 1);
+    kinds
+        .flat_map(|(kind, names)| names.into_iter().map(move |name| part(kind, name)))
+        .collect()
 }
 
 fn number(value: Option<f64>, measure: Measure) -> String {

@@ -1,8 +1,8 @@
 //! `liseg verify`.
 
-use super::{Failure, Outcome, Result, Shared, print_json, progress};
+use super::{Failure, Outcome, Result, Shared, print_json, progress, repair};
 use liseg::data::{CaseStore, Dataset, Finding, Layout, Severity};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::PathBuf;
 
 /// Check every case of a dataset: all that is wrong at once, before long work starts.
@@ -17,6 +17,10 @@ pub(crate) struct Verify {
     /// The layout, nnunet, liqa or atlas; told by the files when absent.
     #[arg(long, value_name = "LAYOUT")]
     layout: Option<Layout>,
+    /// Write a copy with repaired headers and without NaN voxels into this folder, which must not
+    /// exist or be empty, and check the copy. The dataset itself is never changed.
+    #[arg(long, value_name = "DIR")]
+    fix: Option<PathBuf>,
     /// Read headers only; seconds instead of minutes on large datasets.
     #[arg(long)]
     headers_only: bool,
@@ -32,7 +36,19 @@ impl Verify {
             return self.store(shared);
         }
         let layout = self.layout.or_else(|| Layout::detect(&self.dataset));
-        let dataset = layout.unwrap_or(Layout::Nnunet).open(&self.dataset)?;
+        let layout = layout.unwrap_or(Layout::Nnunet);
+        let mut dataset = layout.open(&self.dataset)?;
+        let repaired = match &self.fix {
+            Some(folder) => {
+                let spinner = progress::spinner(shared, "repairing");
+                let repaired = repair::copy(&dataset, &self.dataset, folder);
+                spinner.finish_and_clear();
+                let repaired = repaired?;
+                dataset = layout.open(folder)?;
+                Some(repaired)
+            }
+            None => None,
+        };
         let spinner = progress::spinner(shared, "checking");
         let findings = if self.headers_only {
             dataset.check_headers()
@@ -42,16 +58,23 @@ impl Verify {
         spinner.finish_and_clear();
         let errors = count(&findings, Severity::Error);
         if shared.json {
+            let files = repaired.iter().flatten();
+            let files: Vec<Value> = files.map(Value::from).collect();
             print_json(&json!({
                 "cases": dataset.cases().len(),
                 "errors": errors,
                 "warnings": count(&findings, Severity::Warning),
                 "findings": findings,
+                "repaired": repaired.is_some().then_some(files),
             }));
         } else {
+            if let Some(repaired) = &repaired {
+                repair::print(repaired, shared);
+            }
             print(&dataset, &findings, shared);
         }
-        Ok(if errors == 0 {
+        let failed = repaired.is_some_and(|files| files.iter().any(repair::File::failed));
+        Ok(if errors == 0 && !failed {
             Outcome::Done
         } else {
             Outcome::Partly

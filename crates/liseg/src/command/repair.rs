@@ -1,0 +1,118 @@
+//! The repaired copy that `liseg verify --fix` writes.
+
+use super::failure::chain;
+use super::{Failure, Result, Shared};
+use liseg::data::Dataset;
+use liseg::mri::nifti;
+use rayon::prelude::*;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// What became of one file.
+#[derive(Debug)]
+pub(crate) struct File {
+    /// Within the dataset.
+    path: PathBuf,
+    outcome: Result<nifti::Repair, String>,
+}
+
+impl File {
+    /// Whether there is no copy of the file.
+    pub(crate) fn failed(&self) -> bool {
+        self.outcome.is_err()
+    }
+
+    /// What was put right, in words; empty for files that were sound.
+    fn mended(&self) -> Vec<String> {
+        let Ok(repair) = &self.outcome else {
+            return Vec::new();
+        };
+        let found = repair.found.iter();
+        let mut mended: Vec<String> = found
+            .filter(|warning| !repair.left.contains(warning))
+            .map(ToString::to_string)
+            .collect();
+        if repair.zeroed > 0 {
+            mended.push(format!(
+                "{} voxels were NaN or infinite, now 0",
+                repair.zeroed
+            ));
+        }
+        mended
+    }
+}
+
+impl From<&File> for Value {
+    fn from(file: &File) -> Self {
+        json!({
+            "file": file.path.display().to_string(),
+            "mended": file.mended(),
+            "error": file.outcome.as_ref().err(),
+        })
+    }
+}
+
+/// Copies the images and labels of a dataset through [`nifti::repair`], and its descriptions as they
+/// are.
+pub(crate) fn copy(dataset: &Dataset, source: &Path, folder: &Path) -> Result<Vec<File>> {
+    let failed =
+        |path: &Path, error: &std::io::Error| Failure::work(format!("{}: {error}", path.display()));
+    let wrong = |what: &str| Failure::usage(format!("--fix {}: {what}", folder.display()));
+    if std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(wrong("the folder is not empty; name a new one"));
+    }
+    std::fs::create_dir_all(folder).map_err(|error| failed(folder, &error))?;
+    let real = |path: &Path| path.canonicalize().map_err(|error| failed(path, &error));
+    if real(folder)?.starts_with(real(source)?) {
+        // Only a folder that was empty can be gone again.
+        let _ = std::fs::remove_dir(folder);
+        return Err(wrong("it lies inside the dataset; name a folder elsewhere"));
+    }
+    for name in ["dataset.json", "cases.json"] {
+        let from = source.join(name);
+        if from.is_file() {
+            std::fs::copy(&from, folder.join(name)).map_err(|error| failed(&from, &error))?;
+        }
+    }
+    let cases = dataset.cases().iter();
+    let files = cases.flat_map(|case| [Some(&case.image), case.label.as_ref()]);
+    let files: Vec<&PathBuf> = files.flatten().collect();
+    files
+        .into_par_iter()
+        .map(|from| {
+            let path = from.strip_prefix(source).map_err(|_| {
+                let from = from.display();
+                Failure::work(format!("{from} lies outside the dataset and is not copied"))
+            })?;
+            let to = folder.join(path);
+            if let Some(parent) = to.parent() {
+                std::fs::create_dir_all(parent).map_err(|error| failed(parent, &error))?;
+            }
+            let outcome = nifti::repair(from, &to).map_err(|error| chain(&error));
+            Ok(File {
+                path: path.to_owned(),
+                outcome,
+            })
+        })
+        .collect()
+}
+
+pub(crate) fn print(files: &[File], shared: &Shared) {
+    for file in files {
+        let path = file.path.display();
+        if let Err(error) = &file.outcome {
+            println!("no copy  {path}: {error}");
+        }
+        for what in file.mended().iter().filter(|_| !shared.quiet) {
+            println!("mended   {path}: {what}");
+        }
+    }
+    let mended = files.iter().filter(|file| !file.mended().is_empty());
+    let failed = files.iter().filter(|file| file.failed());
+    println!(
+        "{} files, {} mended, {} not copied",
+        files.len(),
+        mended.count(),
+        failed.count()
+    );
+}
