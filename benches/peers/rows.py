@@ -90,14 +90,14 @@ def scipy_edt(files, threads):
 def cc3d_components(files, threads):
     import cc3d
 
-    m = mask(files[0])
+    m = mask(files[0]).astype(bool)
     return lambda: cc3d.connected_components(m, connectivity=26)
 
 
 def scipy_components(files, threads):
     from scipy.ndimage import label
 
-    m = mask(files[0])
+    m = mask(files[0]).astype(bool)
     return lambda: label(m, np.ones((3, 3, 3)))
 
 

@@ -17,10 +17,16 @@ Usage: cargo xtask <CHORE>
   gpu-check        LiSeg on a GPU against the CPU, and its speed and memory there; says so where there
                    is no GPU. `--require` makes that a failure; `--python PATH` names a Python with a
                    PyTorch for CUDA, to time the same network beside it
+  bench --peers    LiSeg and other tools in turn on the same files, with ratios; makes .venv-peers, or
+                   takes the virtual environment in LISEG_PEERS; --only TEXT selects rows
+  fuzz TARGET      libFuzzer on nifti, nifti_pair, json or toml for ten minutes; [-- ARGS] go to it
   dist             a stripped liseg with licence and README in target/dist
 
 Each chore but --check runs setup first; once set up, that takes no time.
 ";
+
+/// The programs of `tests/fuzz` that libFuzzer drives.
+const FUZZ_TARGETS: [&str; 4] = ["nifti", "nifti_pair", "json", "toml"];
 
 /// What the caller asked for.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,6 +47,13 @@ pub(crate) enum Chore {
     GpuCheck {
         require: bool,
         python: Option<String>,
+    },
+    Peers {
+        only: Option<String>,
+    },
+    Fuzz {
+        target: String,
+        arguments: Vec<String>,
     },
     Dist,
 }
@@ -72,6 +85,26 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Chore
             arguments: rest[1..].to_vec(),
         }),
         ("gpu-check", words) => gpu_check(words),
+        ("bench", ["--peers"]) => Ok(Chore::Peers { only: None }),
+        ("bench", ["--peers", "--only", text]) => Ok(Chore::Peers {
+            only: Some((*text).to_owned()),
+        }),
+        ("bench", ["--peers", ..]) => Err(usage("`bench --peers` takes `--only TEXT` alone")),
+        ("fuzz", [target, rest @ ..]) if FUZZ_TARGETS.contains(target) => match rest {
+            [] => Ok(Chore::Fuzz {
+                target: (*target).to_owned(),
+                arguments: vec!["-max_total_time=600".to_owned()],
+            }),
+            ["--", arguments @ ..] => Ok(Chore::Fuzz {
+                target: (*target).to_owned(),
+                arguments: arguments.iter().map(|word| (*word).to_owned()).collect(),
+            }),
+            _ => Err(usage("`fuzz` takes its arguments after `--`")),
+        },
+        ("fuzz", _) => Err(usage(&format!(
+            "`fuzz` takes one of {}",
+            FUZZ_TARGETS.join(", ")
+        ))),
         ("setup" | "test" | "dist", _) => Err(usage(&format!(
             "`{chore}` does not take `{}`",
             rest.join(" ")
@@ -132,6 +165,22 @@ mod tests {
     }
 
     #[test]
+    fn peers_and_fuzzing_have_arguments_of_their_own() {
+        let only = Some("cc3d".to_owned());
+        assert_eq!(parsed("bench --peers"), Ok(Chore::Peers { only: None }));
+        assert_eq!(
+            parsed("bench --peers --only cc3d"),
+            Ok(Chore::Peers { only })
+        );
+        let target = "json".to_owned();
+        let arguments = vec!["-runs=9".to_owned()];
+        assert_eq!(
+            parsed("fuzz json -- -runs=9"),
+            Ok(Chore::Fuzz { target, arguments })
+        );
+    }
+
+    #[test]
     fn wrong_usage_names_the_offender() {
         for (line, offender) in [
             ("", "no chore named"),
@@ -139,6 +188,8 @@ mod tests {
             ("setup --chek", "`--chek`"),
             ("gpu-check --python", "`--python`"),
             ("demo --out here", "after `--`"),
+            ("bench --peers all", "--only TEXT"),
+            ("fuzz yaml", "nifti, nifti_pair, json, toml"),
         ] {
             let message = parsed(line).unwrap_err().to_string();
             assert!(message.contains(offender), "{line}: {message}");

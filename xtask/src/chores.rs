@@ -39,6 +39,19 @@ fn test_steps(workspace: &Workspace, quick: bool, nextest: bool) -> Vec<Step> {
         ))
         .counting_tests(),
     ];
+    // A workspace of its own, which shares the builds of this one.
+    let fuzz = "--manifest-path tests/fuzz/Cargo.toml";
+    steps.extend([
+        Step::new("format of fuzzing", &format!("fmt {fuzz} --check")),
+        Step::new(
+            "lints of fuzzing",
+            &format!("clippy {fuzz} --target-dir target --all-targets -- -D warnings"),
+        ),
+        Step::new(
+            "damaged input",
+            &format!("run --quiet {fuzz} --target-dir target --bin short"),
+        ),
+    ]);
     if quick {
         return steps;
     }
@@ -171,7 +184,7 @@ fn strip(program: &Path) -> Result {
 }
 
 /// Where cargo builds, which configuration may have moved.
-fn target_folder(workspace: &Workspace) -> Result<PathBuf> {
+pub(crate) fn target_folder(workspace: &Workspace) -> Result<PathBuf> {
     let failed = |reason: &str| Failure::new(format!("cargo metadata failed: {reason}"));
     let output = workspace
         .cargo()
@@ -211,7 +224,7 @@ mod tests {
         let manifest = "[package]\nname = \"examples\"\n[[example]]\nname = \"resample\"\n";
         fs::write(root.path().join("examples/Cargo.toml"), manifest).unwrap();
         let workspace = Workspace::at(root.path());
-        assert_eq!(test_steps(&workspace, true, true).len(), 4);
-        assert_eq!(test_steps(&workspace, false, false).len(), 7);
+        assert_eq!(test_steps(&workspace, true, true).len(), 7);
+        assert_eq!(test_steps(&workspace, false, false).len(), 10);
     }
 }

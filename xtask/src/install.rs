@@ -102,7 +102,7 @@ fn foreign(environment: &Path) -> Failure {
 }
 
 /// The first Python for which PyPI has a wheel, those without a version in their name first.
-fn suitable_python() -> Result<Python> {
+pub(crate) fn suitable_python() -> Result<Python> {
     let mut seen = Vec::new();
     for find in [python::usual, python::versioned] {
         for python in find() {
@@ -127,7 +127,7 @@ fn suitable_python() -> Result<Python> {
     )))
 }
 
-fn make_environment(python: &Python, environment: &Path) -> Result {
+pub(crate) fn make_environment(python: &Python, environment: &Path) -> Result {
     let output = Command::new(&python.executable)
         .args(["-m", "venv"])
         .arg(environment)

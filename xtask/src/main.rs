@@ -1,4 +1,5 @@
-//! Set-up and chores of the LiSeg workspace: `cargo xtask setup|test|demo|bench|gpu-check|dist`.
+//! Set-up and chores of the LiSeg workspace:
+//! `cargo xtask setup|test|demo|bench|gpu-check|fuzz|dist`.
 //!
 //! `setup` finds or installs libtorch and is the first step of every other chore; the chores are
 //! plain cargo commands, printed as they run, so that each can be repeated by hand.
@@ -11,8 +12,10 @@
 mod arguments;
 mod chores;
 mod failure;
+mod fuzz;
 mod install;
 mod libtorch;
+mod peers;
 mod python;
 mod setup;
 mod steps;
@@ -57,6 +60,8 @@ fn run(chore: Chore) -> Result {
         Chore::GpuCheck { require, python } => {
             chores::gpu_check(&workspace, require, python.as_deref())
         }
+        Chore::Peers { only } => peers::bench(&workspace, only.as_deref()),
+        Chore::Fuzz { target, arguments } => fuzz::run(&workspace, &target, &arguments),
         Chore::Dist => chores::dist(&workspace),
     }
 }
