@@ -33,6 +33,11 @@ impl Verify {
             return Err(Failure::work(format!("there is no folder {folder}")));
         }
         if self.dataset.join("store.json").is_file() {
+            if self.fix.is_some() {
+                return Err(Failure::usage(
+                    "--fix repairs datasets; make preprocessed cases anew with `liseg preprocess`",
+                ));
+            }
             return self.store(shared);
         }
         let layout = self.layout.or_else(|| Layout::detect(&self.dataset));
