@@ -5,7 +5,8 @@
 LiSeg makes the model (STU-Net-S after one step on phantoms, spacing and patch of its plan). nnU-Net's
 predictor gets a PyTorch module with the same weights, and a plan with the same spacing, patch and
 normalization. Both run on the CPU in 32-bit floats, with 2 threads, without mirroring, on the same
-files, from start to finished masks. Memory is the largest sum over the processes of the proportional
+files, from start to finished masks. Processor time, unlike the others, depends little on what else
+the machine does. Memory is the largest sum over the processes of the proportional
 set size, sampled twenty times a second. "Outside" is everything but the network's forward passes.
 """
 
@@ -13,6 +14,7 @@ import argparse
 import json
 import os
 import pathlib
+import resource
 import shutil
 import struct
 import subprocess
@@ -54,8 +56,9 @@ def memory(pid):
 
 
 def run(command, **more):
-    """Seconds, peak memory in bytes and standard output of a command."""
-    start = time.perf_counter()
+    """Seconds, seconds of processor time, peak memory in bytes and standard output of a command."""
+    used = lambda: sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+    before, start = used(), time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **more)
     peak = [0]
 
@@ -72,7 +75,7 @@ def run(command, **more):
     thread.join()
     if process.returncode != 0:
         raise SystemExit(f"{command} failed")
-    return seconds, peak[0], output
+    return seconds, used() - before, peak[0], output
 
 
 def make_model(liseg, out):
@@ -276,14 +279,15 @@ def main():
             folder.mkdir(parents=True)
         command = [chosen.liseg, "predict", "--model", checkpoint, "--input", images, "--output", ours, "--precision",
                    "f32", "--device", "cpu", "--threads", str(THREADS), "--json", "--quiet", "--no-postprocessing"]
-        seconds, peak, output = run(command, env=environment)
+        seconds, processor, peak, output = run(command, env=environment)
         network = json.loads(output)["seconds"]["network"]
         command = [sys.executable, __file__, "--out", chosen.out, "--nnunet", checkpoint, images, theirs]
-        peer_seconds, peer_peak, output = run(command, env=environment)
+        peer_seconds, peer_processor, peer_peak, output = run(command, env=environment)
         peer = json.loads(output.strip().splitlines()[-1])
         shape = " × ".join(str(n) for n in VOLUMES[name][0])
         lines = [("in all, s", seconds, peer_seconds), ("in the network, s", network, peer["network"]),
                  ("outside, s", seconds - network, peer_seconds - peer["network"]),
+                 ("processor time in all, s", processor, peer_processor),
                  ("peak memory, GiB", peak / 2**30, peer_peak / 2**30)]
         for what, a, b in lines:
             print(f"| {shape} | {peer['tiles']} | {what} | {a:.2f} | {b:.2f} | {a / b:.2f} |")
