@@ -6,7 +6,7 @@
 #[inline(always)]
 pub(crate) fn exp2(x: f32) -> f32 {
     let x = if x > -126.0 { x } else { -126.0 };
-    let whole = round(x);
+    let (whole, number) = round(x);
     let f = x - whole;
     let mut p = 1.535_336_2e-4f32;
     p = p * f + 1.339_887_4e-3;
@@ -15,7 +15,7 @@ pub(crate) fn exp2(x: f32) -> f32 {
     p = p * f + 2.402_264_8e-1;
     p = p * f + 6.931_472e-1;
     p = p * f + 1.0;
-    let power = ((whole as i32 + 127) << 23) as u32;
+    let power = (number.wrapping_add(127) << 23) as u32;
     p * f32::from_bits(power)
 }
 
@@ -55,8 +55,7 @@ pub(crate) fn power_of_unit(x: f32, power: f32) -> f32 {
 #[inline(always)]
 pub(crate) fn cos_sin_of_turn(turn: f32) -> (f32, f32) {
     let quarters = turn * 4.0;
-    let whole = round(quarters);
-    let quadrant = whole as i32;
+    let (whole, quadrant) = round(quarters);
     let angle = (quarters - whole) * std::f32::consts::FRAC_PI_2;
     let square = angle * angle;
     let sine = {
@@ -84,11 +83,14 @@ pub(crate) fn cos_sin_of_turn(turn: f32) -> (f32, f32) {
     )
 }
 
-/// The nearest whole number for |x| < 2²², without a call.
+/// The nearest whole number for |x| < 2²², as both kinds of number. Rust's conversion to an integer
+/// looks for numbers that do not fit, one by one; here the last bits of a sum are the integer.
 #[inline(always)]
-fn round(x: f32) -> f32 {
+fn round(x: f32) -> (f32, i32) {
     const SHIFT: f32 = 12_582_912.0; // 1.5 · 2²³
-    (x + SHIFT) - SHIFT
+    let shifted = x + SHIFT;
+    let number = (shifted.to_bits() as i32).wrapping_sub(SHIFT.to_bits() as i32);
+    (shifted - SHIFT, number)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use super::Generation;
 use super::field::{Field, FieldRow};
 use super::gather::{Cell, interpolate};
 use super::params::blank;
+use super::resample::tiled;
 use super::spline::{mirrored, prefilter, weights};
 use super::vote::{corner_weight, is_upper, nearest_corner, vote};
 use crate::simd::vectorised;
@@ -223,8 +224,8 @@ pub(crate) fn warp(
     ) else {
         return result;
     };
-    for row in 0..nz * ny {
-        let place = [row / ny, row % ny];
+    for place in tiled(nz, ny) {
+        let row = place[0] * ny + place[1];
         let start = grid.start(place);
         let start = [0, 1, 2].map(|axis| start[axis] - mean[axis]);
         let moved = field.map(|field| field.row(place, ny, &mut buffers));
