@@ -244,10 +244,8 @@ fn hd95(d: &SurfaceDistances, rule: SurfaceRule) -> f64 {
     d.hausdorff_percentile(95.0, rule.percentile).unwrap()
 }
 
-/// Where a library's value is stored, the rule that should give it, and how it is taken.
-///
-/// The area-weighted median of surface-distance is left out: symmetric shapes have exactly half of
-/// their area within a distance, so that the rounding of the sum decides which one it is.
+/// Where a library's value is stored, the rule that should give it, and how it is taken. The
+/// area-weighted median has a test of its own.
 fn library_values() -> Vec<(String, SurfaceRule, Take)> {
     let hd: Take = |d, _| d.hausdorff();
     let mean: Take = |d, rule| d.average(rule.mean);
@@ -383,6 +381,31 @@ fn conventions_reproduce_their_libraries() {
             "only {compared} values of {place} were compared"
         );
     }
+}
+
+/// Symmetric shapes have exactly half of their area within a distance, and the rounding of a sum then
+/// decides between that distance and the next: the library's is one of those just below and above.
+#[test]
+fn the_area_weighted_median_is_that_of_surface_distance_but_for_rounding() {
+    let Some(golden) = golden() else { return };
+    let rule = Convention::SurfaceDistance.rule();
+    let (mut decided, mut tied) = (0, 0);
+    for pair in pairs(&golden) {
+        let expected = number(&pair.values["surface_distance"]["robust_hd_50"]);
+        let (Ok(distances), Some(expected)) = (pair.distances(rule), expected) else {
+            continue;
+        };
+        let at = |q| distances.hausdorff_percentile(q, rule.percentile).unwrap();
+        let (low, high) = (at(50.0 - 1e-9), at(50.0 + 1e-9));
+        let near = |value: f64| (value - expected).abs() <= 1e-9;
+        assert!(
+            near(low) || near(high),
+            "{}: {expected} is neither {low} nor {high}",
+            pair.name
+        );
+        *(if low == high { &mut decided } else { &mut tied }) += 1;
+    }
+    assert!(decided > 30, "{decided} medians decided, {tied} tied");
 }
 
 #[test]
