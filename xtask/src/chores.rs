@@ -60,6 +60,7 @@ fn test_steps(workspace: &Workspace, quick: bool, nextest: bool) -> Vec<Step> {
         Step::new("documentation", "doc --workspace --no-deps")
             .with_variable("RUSTDOCFLAGS", format!("{flags} -D warnings").trim_start()),
     );
+    steps.push(Step::new("handbook", "xtask book"));
     let examples = workspace.examples();
     if !examples.is_empty() {
         steps.push(Step::new(
@@ -225,6 +226,6 @@ mod tests {
         fs::write(root.path().join("examples/Cargo.toml"), manifest).unwrap();
         let workspace = Workspace::at(root.path());
         assert_eq!(test_steps(&workspace, true, true).len(), 7);
-        assert_eq!(test_steps(&workspace, false, false).len(), 10);
+        assert_eq!(test_steps(&workspace, false, false).len(), 11);
     }
 }

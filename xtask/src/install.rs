@@ -102,7 +102,7 @@ fn foreign(environment: &Path) -> Failure {
 }
 
 /// The first Python for which PyPI has a wheel, those without a version in their name first.
-pub(crate) fn suitable_python() -> Result<Python> {
+fn suitable_python() -> Result<Python> {
     let mut seen = Vec::new();
     for find in [python::usual, python::versioned] {
         for python in find() {
@@ -127,7 +127,7 @@ pub(crate) fn suitable_python() -> Result<Python> {
     )))
 }
 
-pub(crate) fn make_environment(python: &Python, environment: &Path) -> Result {
+fn make_environment(python: &Python, environment: &Path) -> Result {
     let output = Command::new(&python.executable)
         .args(["-m", "venv"])
         .arg(environment)
@@ -144,6 +144,39 @@ pub(crate) fn make_environment(python: &Python, environment: &Path) -> Result {
         said.trim()
     ))
     .with_help("its venv module may be a package of its own: on Debian and Ubuntu, python3-venv"))
+}
+
+/// Packages of PyPI in an environment of their own, made anew when others are wanted than it has.
+///
+/// `wanted` names them with their versions; `arguments` are those of `pip install`.
+pub(crate) fn packages(environment: &Path, wanted: &str, arguments: &[&str]) -> Result {
+    if fs::read_to_string(environment.join(STAMP)).is_ok_and(|has| has == wanted) {
+        return Ok(());
+    }
+    let python = suitable_python()?;
+    println!("making {} with {python}", environment.display());
+    make_environment(&python, environment)?;
+    let interpreter = python::interpreter(environment);
+    let status = Command::new(&interpreter)
+        .args(["-m", "pip", "install", "--no-input"])
+        .arg("--disable-pip-version-check")
+        .args(arguments)
+        .stdin(Stdio::null())
+        .status()
+        .map_err(|error| Failure::io("cannot run", &interpreter, &error))?;
+    if !status.success() {
+        let what = wanted.split_whitespace().collect::<Vec<_>>().join(" ");
+        return Err(Failure::new(format!(
+            "pip could not install {what} ({status})"
+        )));
+    }
+    remember(environment, wanted)
+}
+
+/// Notes in the environment what was installed, once all of it is.
+pub(crate) fn remember(environment: &Path, wanted: &str) -> Result {
+    let file = environment.join(STAMP);
+    fs::write(&file, wanted).map_err(|error| Failure::io("cannot write", &file, &error))
 }
 
 fn install_torch(interpreter: &Path, environment: &Path) -> Result {

@@ -1,5 +1,5 @@
 //! Set-up and chores of the LiSeg workspace:
-//! `cargo xtask setup|test|demo|bench|gpu-check|fuzz|dist`.
+//! `cargo xtask setup|test|book|demo|bench|gpu-check|fuzz|dist`.
 //!
 //! `setup` finds or installs libtorch and is the first step of every other chore; the chores are
 //! plain cargo commands, printed as they run, so that each can be repeated by hand.
@@ -10,11 +10,13 @@
 )]
 
 mod arguments;
+mod book;
 mod chores;
 mod failure;
 mod fuzz;
 mod install;
 mod libtorch;
+mod links;
 mod peers;
 mod python;
 mod setup;
@@ -55,6 +57,7 @@ fn run(chore: Chore) -> Result {
         Chore::Setup { check: true } => setup::check(&workspace),
         Chore::Setup { check: false } => setup::run(&workspace),
         Chore::Test { quick } => chores::test(&workspace, quick),
+        Chore::Book => book::build(&workspace),
         Chore::Demo { arguments } => chores::demo(&workspace, &arguments),
         Chore::Bench { arguments } => chores::bench(&workspace, &arguments),
         Chore::GpuCheck { require, python } => {

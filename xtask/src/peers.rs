@@ -7,13 +7,10 @@ use std::process::{Command, Stdio};
 
 use crate::chores::target_folder;
 use crate::failure::{Failure, Result};
-use crate::install::{make_environment, suitable_python};
+use crate::install;
 use crate::python;
 use crate::steps::{Step, Steps};
 use crate::workspace::Workspace;
-
-/// Holds the requirements that were installed, once they all are.
-const STAMP: &str = "made-by-xtask";
 
 /// Prints the table of ratios, and leaves it with all numbers in `target/peers`.
 pub(crate) fn bench(workspace: &Workspace, only: Option<&str>) -> Result {
@@ -21,7 +18,7 @@ pub(crate) fn bench(workspace: &Workspace, only: Option<&str>) -> Result {
     let named = env::var_os("LISEG_PEERS").filter(|value| !value.is_empty());
     let environment = match named {
         Some(environment) => PathBuf::from(environment),
-        None => install(workspace, &folder.join("requirements.txt"))?,
+        None => installed(workspace, &folder.join("requirements.txt"))?,
     };
     Steps::new(workspace).run(&Step::new(
         "LiSeg's side",
@@ -45,22 +42,12 @@ pub(crate) fn bench(workspace: &Workspace, only: Option<&str>) -> Result {
 }
 
 /// The checkout's own environment, made anew when other packages are required than it has.
-fn install(workspace: &Workspace, requirements: &Path) -> Result<PathBuf> {
+fn installed(workspace: &Workspace, requirements: &Path) -> Result<PathBuf> {
     let environment = workspace.root().join(".venv-peers");
     let wanted = fs::read_to_string(requirements)
         .map_err(|error| Failure::io("cannot read", requirements, &error))?;
-    let stamp = environment.join(STAMP);
-    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
-        return Ok(environment);
-    }
-    let python = suitable_python()?;
-    println!("making {} with {python}", environment.display());
-    make_environment(&python, &environment)?;
-    let mut pip = Command::new(python::interpreter(&environment));
-    pip.args(["-m", "pip", "install", "--no-input", "--requirement"])
-        .arg(requirements);
-    succeed(&mut pip, "pip could not install the other tools")?;
-    fs::write(&stamp, wanted).map_err(|error| Failure::io("cannot write", &stamp, &error))?;
+    let file = requirements.to_string_lossy();
+    install::packages(&environment, &wanted, &["--requirement", &file])?;
     Ok(environment)
 }
 
@@ -88,8 +75,8 @@ mod tests {
         fs::write(&requirements, "edt==3.1.2\n").unwrap();
         let environment = root.path().join(".venv-peers");
         fs::create_dir(&environment).unwrap();
-        fs::write(environment.join(STAMP), "edt==3.1.2\n").unwrap();
+        install::remember(&environment, "edt==3.1.2\n").unwrap();
         let workspace = Workspace::at(root.path());
-        assert_eq!(install(&workspace, &requirements), Ok(environment));
+        assert_eq!(installed(&workspace, &requirements), Ok(environment));
     }
 }

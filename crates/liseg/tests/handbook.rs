@@ -14,6 +14,21 @@ fn docs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs")
 }
 
+/// The pages of the handbook.
+fn pages() -> Vec<PathBuf> {
+    let mut found = vec![docs()];
+    let mut pages = Vec::new();
+    while let Some(at) = found.pop() {
+        if at.is_dir() {
+            found.extend(std::fs::read_dir(&at).unwrap().map(|e| e.unwrap().path()));
+        } else if at.extension().is_some_and(|e| e == "md") {
+            pages.push(at);
+        }
+    }
+    pages.sort();
+    pages
+}
+
 /// The commands of a page, as one script.
 fn script(page: &str) -> String {
     let mut commands = String::new();
@@ -76,16 +91,8 @@ fn the_page_about_the_phantom() {
 /// Pages that link to a file or another page name one that exists.
 #[test]
 fn links_between_pages_lead_somewhere() {
-    let mut pages = vec![docs()];
     let mut seen = 0;
-    while let Some(at) = pages.pop() {
-        if at.is_dir() {
-            pages.extend(std::fs::read_dir(&at).unwrap().map(|e| e.unwrap().path()));
-            continue;
-        }
-        if at.extension().is_none_or(|e| e != "md") {
-            continue;
-        }
+    for at in pages() {
         let text = std::fs::read_to_string(&at).unwrap();
         for target in text.split("](").skip(1).filter_map(|t| t.split(')').next()) {
             let file = target.split('#').next().unwrap();
@@ -98,4 +105,20 @@ fn links_between_pages_lead_somewhere() {
         }
     }
     assert!(seen > 10, "only {seen} links found");
+}
+
+/// A page that the contents do not name is not part of the book.
+#[test]
+fn the_contents_name_every_page() {
+    let contents = std::fs::read_to_string(docs().join("SUMMARY.md")).unwrap();
+    for page in pages() {
+        let name = page
+            .strip_prefix(docs())
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_owned();
+        let linked = contents.contains(&format!("({name})"));
+        assert!(linked || name == "SUMMARY.md", "SUMMARY.md lacks {name}");
+    }
 }
