@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// How a factor is drawn from an interval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Draw {
     /// Uniformly.
@@ -30,6 +31,7 @@ impl Draw {
 
 /// The numbers from `low` to `high`; in a file an array of two, such as `[0.7, 1.4]`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(from = "[f64; 2]", into = "[f64; 2]")]
 pub struct Interval {
     /// Smallest number.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 /// What patches are spread over evenly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Balance {
     /// Cases: each is as likely as any other, as in nnU-Net.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The network that a plan is made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum PlanNetwork {
     /// nnU-Net's plain U-Net: 32 channels, doubled up to 320, two convolutions a stage.

@@ -14,6 +14,7 @@ use std::path::Path;
 
 /// How intensities are normalised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Normalization {
     /// `zscore`: every image by its own mean and standard deviation over the whole cropped image, as
     /// nnU-Net; over what is not background when the plan has `use_mask_for_norm`.

@@ -21,6 +21,7 @@ const SMALLEST_LIMIT: usize = 16 * 16 * 16;
 
 /// What a user may ask of a plan.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct PlanOptions {
     /// Largest patch, in voxels. The default, 128³, is STU-Net's own patch, and close to where
@@ -33,6 +34,7 @@ pub struct PlanOptions {
     /// feature maps in mixed precision.
     pub memory_gb: f64,
     /// Spacing to use in place of the median, `[z, y, x]` in mm.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<[f64; 3]>"))]
     pub spacing: Option<Spacing>,
     /// Patch to use in place of the planned one, in voxels `[z, y, x]`.
     pub patch_size: Option<[usize; 3]>,

@@ -12,12 +12,14 @@ use std::path::{Path, PathBuf};
 
 /// A training run. Every field but `data` has a default; the resolved config is saved with the run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RunConfig {
     /// Folder of preprocessed cases, as `liseg preprocess` makes it; relative to the working folder.
     pub data: PathBuf,
     /// Seed of everything random: first weights, patches, augmentation, folds.
     #[serde(default = "default_seed")]
+    #[cfg_attr(feature = "schema", schemars(with = "u64"))]
     pub seed: Seed,
     /// Where to compute: `auto`, `cpu`, `cuda` or `cuda:N`.
     #[serde(default)]
@@ -65,6 +67,7 @@ fn default_seed() -> Seed {
 
 /// Which architecture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum ArchitectureName {
     /// STU-Net, for which pretrained weights are published.
@@ -76,6 +79,7 @@ pub enum ArchitectureName {
 
 /// Which network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct NetworkConfig {
     /// `stunet`, or `unet` for nnU-Net's plain U-Net.
@@ -119,6 +123,7 @@ pub struct NetworkConfig {
 
 /// A learning rate of their own for some parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LayerRate {
     /// Beginning of their names; of several that fit a name the longest counts.
@@ -150,6 +155,7 @@ impl Default for NetworkConfig {
 /// What happens when a sentinel of the strategy sees trouble: pseudo labels without foreground, two
 /// networks that have become one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum OnTrouble {
     /// Say so in the log and go on.
@@ -161,6 +167,7 @@ pub enum OnTrouble {
 
 /// How long and how fast to learn.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainingConfig {
     /// Number of epochs. An epoch ends with a line in `metrics.jsonl` and a checkpoint.
@@ -214,6 +221,7 @@ impl Default for TrainingConfig {
 
 /// How patches are prepared beside the training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct LoaderSettings {
     /// Threads that cut and augment patches. The result does not depend on their number.
@@ -233,6 +241,7 @@ impl Default for LoaderSettings {
 
 /// Which labelled cases are kept back, and how often they are looked at.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct ValidationConfig {
     /// Parts the labelled patients are cut into; 0 trains on all of them and keeps the last weights.

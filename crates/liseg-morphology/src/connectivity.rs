@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Which voxels count as neighbours of a voxel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Connectivity {
     /// The 6 voxels that share a face.

@@ -7,6 +7,7 @@ use tch::{Device, Kind, Tensor};
 
 /// Which optimiser, with its constants. The learning rate is given to every step.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "name", rename_all = "lowercase", deny_unknown_fields)]
 pub enum OptimiserConfig {
     /// Stochastic gradient descent with momentum.

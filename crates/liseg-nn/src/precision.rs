@@ -9,6 +9,7 @@ use tch::{Device, Kind};
 /// Weights, normalisation statistics, softmax, losses and optimiser state are f32 in every case;
 /// only activations and the operands of convolutions are narrowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// bf16 where the processor multiplies it natively (CUDA devices, CPUs with AVX-512 BF16 or

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// How the learning rate falls over a run.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "name", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Schedule {
     /// [`polynomial`] decay to zero; nnU-Net's, which counts epochs where this counts steps.

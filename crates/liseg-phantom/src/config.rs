@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// How fine the images are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Resolution {
     /// About 7×3.3×3.3 mm and 30×104×104 voxels: for tests and for training on a processor.
@@ -20,9 +21,11 @@ pub enum Resolution {
 ///
 /// Patient `index` has the same anatomy in every data set of one seed, whatever else is chosen.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct PhantomConfig {
     /// The seed of all random streams. Default: 0.
+    #[cfg_attr(feature = "schema", schemars(with = "u64"))]
     pub seed: Seed,
     /// Training patients, labelled and unlabelled, 1 to 9999 together with the test patients.
     /// Default: 12, enough to train on in minutes.

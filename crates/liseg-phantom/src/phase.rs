@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// A phase or sequence of a liver MRI with gadoxetate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Phase {
     /// Arterial phase, T1-weighted, about 25 s after the contrast agent.
     #[serde(rename = "GED1")]

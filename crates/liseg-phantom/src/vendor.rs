@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 /// They differ in brightness scale, noise, shading, sharpness, fat suppression, ghosts, field of
 /// view, spacing and stored orientation; see [`Vendor::orientation`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Vendor {
     /// Sharp, little noise, rectangular field of view, stored LPS.
     A,

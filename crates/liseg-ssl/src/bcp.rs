@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 /// Settings of bidirectional copy-paste.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct BcpConfig {
     /// Labelled patches in a batch and as many unlabelled ones; even, 2 or more. Halves of each are

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 /// On which patches the networks supervise each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// Labelled patches only.
@@ -25,6 +26,7 @@ pub enum Scope {
 
 /// How the pseudo-supervision of labelled and unlabelled patches is averaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Reduction {
     /// One mean over all patches of the batch, as the published code does.
@@ -37,6 +39,7 @@ pub enum Reduction {
 
 /// Which networks answer after training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Prediction {
     /// The mean of both softmax maps.
@@ -48,6 +51,7 @@ pub enum Prediction {
 
 /// What the two networks see of an unlabelled patch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Views {
     /// Both the same patch, as in the original.
@@ -60,6 +64,7 @@ pub enum Views {
 
 /// Settings of cross pseudo supervision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct CpsConfig {
     /// Labelled patches in a batch.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// Settings of the mean teacher.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct MeanTeacherConfig {
     /// Labelled patches in a batch, 1 or more.

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 /// Which axes an image is transformed along before its amplitudes are mixed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum AmplitudeAxes {
     /// All three: one spectrum of the whole patch.
@@ -29,6 +30,7 @@ pub enum AmplitudeAxes {
 
 /// Settings of MiDSS.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct MidssConfig {
     /// Labelled patches in a batch, and as many unlabelled ones; pairs of the two are mixed. The

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Which Dice loss. All include the background, average over classes and are
 /// 1 − (2 Σ p t + ε) / (denominator + ε) for every class; an empty region costs 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum RegionDice {
     /// Per sample, Σ p + Σ t, ε = 1e-5: BCP in 3-D. Samples do not couple.

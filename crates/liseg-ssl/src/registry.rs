@@ -13,6 +13,7 @@ pub type NetworkFactory<'a> = dyn FnMut(&str) -> liseg_nn::Result<Box<dyn Segmen
 /// Which strategy, with its settings. In a config file: `name = "cps"` and the fields of its
 /// settings beside it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "name", rename_all = "kebab-case")]
 pub enum StrategyConfig {
     /// Labelled patches only.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// Settings of supervised training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct SupervisedConfig {
     /// Labelled patches in a batch; nnU-Net: 2.

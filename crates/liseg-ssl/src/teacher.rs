@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// How slowly a teacher follows its student.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Decay {
     /// α, the share of the teacher that stays in every step, 0..=1; 0.99 in BCP, MiDSS and the

@@ -14,6 +14,7 @@ use std::collections::HashMap;
 
 /// Settings of weak-to-strong consistency.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct WeakToStrongConfig {
     /// Labelled patches in a batch, 1 or more.

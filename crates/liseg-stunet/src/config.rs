@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// The published sizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Size {
     /// STU-Net-S: widths 16–256, one block per stage, 14.6 M parameters.

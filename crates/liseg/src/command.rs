@@ -22,6 +22,7 @@ mod preprocess;
 mod progress;
 mod repair;
 mod report;
+mod schema;
 mod shell;
 mod split;
 mod submit;
@@ -125,6 +126,8 @@ enum Verb {
     Report(report::ReportVerb),
     /// Look into files of pretrained weights, convert or keep them; nothing in them is executed.
     Weights(weights::WeightsVerb),
+    /// Print the JSON schema of a config or of an experiment's file, for editors.
+    Schema(schema::SchemaVerb),
     /// Print a script that completes the command's verbs and options in a shell.
     Completions(shell::Completions),
     /// Write man pages of the command and of every verb.
@@ -165,6 +168,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
         Verb::Experiment(verb) => verb.run(shared),
         Verb::Report(verb) => verb.run(shared),
         Verb::Weights(verb) => verb.run(shared),
+        Verb::Schema(verb) => Ok(verb.run()),
         Verb::Completions(verb) => Ok(verb.run()),
         Verb::Manual(verb) => verb.run(),
         Verb::Summary(verb) => verb.run(shared),

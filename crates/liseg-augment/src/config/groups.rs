@@ -6,6 +6,8 @@ use crate::Interval;
 
 /// Settings of [`BiasField`](crate::intensity::BiasField).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(default))]
 #[serde(deny_unknown_fields)]
 pub struct BiasFieldSettings {
     /// How often. Default 0.
@@ -26,6 +28,8 @@ impl Default for BiasFieldSettings {
 
 /// Settings of [`Ghosting`](crate::intensity::Ghosting).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(default))]
 #[serde(deny_unknown_fields)]
 pub struct GhostingSettings {
     /// How often. Default 0.
@@ -48,6 +52,8 @@ impl Default for GhostingSettings {
 
 /// Settings of [`Motion`](crate::intensity::Motion).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(default))]
 #[serde(deny_unknown_fields)]
 pub struct MotionSettings {
     /// How often. Default 0.
@@ -70,6 +76,8 @@ impl Default for MotionSettings {
 
 /// Settings of [`Anisotropy`](crate::spatial::Anisotropy).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(default))]
 #[serde(deny_unknown_fields)]
 pub struct AnisotropySettings {
     /// How often. Default 0.
@@ -89,6 +97,8 @@ impl Default for AnisotropySettings {
 
 /// Settings of [`Curve`](crate::intensity::Curve).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(default))]
 #[serde(deny_unknown_fields)]
 pub struct CurveSettings {
     /// How often. Default 0.
@@ -111,6 +121,8 @@ impl Default for CurveSettings {
 
 /// Settings of [`NonContrast`](crate::intensity::NonContrast).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(default))]
 #[serde(deny_unknown_fields)]
 pub struct NonContrastSettings {
     /// How often. Default 0.
@@ -133,6 +145,8 @@ impl Default for NonContrastSettings {
 
 /// Settings of [`Mixing`](crate::intensity::Mixing).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(default))]
 #[serde(deny_unknown_fields)]
 pub struct MixingSettings {
     /// How often. Default 0.
@@ -158,6 +172,8 @@ impl Default for MixingSettings {
 
 /// Settings of [`SyntheticContrast`](crate::intensity::SyntheticContrast).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(default))]
 #[serde(deny_unknown_fields)]
 pub struct SyntheticSettings {
     /// How often. Default 0.
@@ -183,6 +199,8 @@ impl Default for SyntheticSettings {
 
 /// Settings of [`HistogramTransfer`](crate::intensity::HistogramTransfer).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(default))]
 #[serde(deny_unknown_fields)]
 pub struct HistogramSettings {
     /// How often. Default 0.

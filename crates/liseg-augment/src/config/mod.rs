@@ -22,6 +22,7 @@ pub use preset::Preset;
 
 /// An axis of the patch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Axis {
     /// Across the slices.
@@ -40,6 +41,8 @@ pub enum Axis {
 /// patch unless named per channel; a probability of 0 switches a transform off. Ranges are written
 /// `[low, high]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(default))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct AugmentConfig {
     /// Where the numbers come from: `"nnunet"` (default), `"nnunet-v1"`, `"midss-full"`,

@@ -13,6 +13,7 @@ use crate::{Draw, Interval};
 
 /// Where the numbers of an [`AugmentConfig`] come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Preset {
     /// The central crop alone; all numbers are ignored.

@@ -9,6 +9,7 @@ use crate::{Interval, Params, PatchInfo, Scratch, Transform};
 
 /// For which axes a width is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum BlurAxes {
     /// One for each axis (batchgeneratorsv2).
@@ -22,6 +23,7 @@ pub enum BlurAxes {
 
 /// Where a Gaussian kernel ends and how the patch goes on beyond its border.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum BlurRule {
     /// As batchgeneratorsv2: an odd number of weights near 6 σ + 0.5, reflection at the outermost

@@ -11,6 +11,7 @@ use crate::{Error, Interval, Result, Scratch};
 
 /// How smooth random displacements are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ElasticField {
     /// Cubic B-splines over random control points. `scale` is the smoothness over the side of the
@@ -28,6 +29,8 @@ pub enum ElasticField {
 
 /// Settings of elastic deformation.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(default))]
 #[serde(deny_unknown_fields)]
 pub struct Elastic {
     /// How often. Default 0: nnU-Net has it off.

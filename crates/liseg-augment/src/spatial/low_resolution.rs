@@ -10,6 +10,7 @@ use crate::{Interval, OnChannel, Params, PatchInfo, Scratch, Transform};
 
 /// How a coarse grid is read back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ReadBack {
     /// Linearly, in the arithmetic of torch (nnU-Net v2).

@@ -17,6 +17,7 @@ use crate::{Error, ExtraMap, MapKind, OUTSIDE, Result, Sample, Scratch};
 ///
 /// where axes have the order (z, y, x): "Rx" turns around the first axis, within the slices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Generation {
     /// nnU-Net v1 and v2 up to 2.3 (batchgenerators): cubic splines for the image, 0 where the

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// An experiment, as its file says it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Experiment {
     /// Its name, also that of its folder.
@@ -20,9 +21,17 @@ pub struct Experiment {
     pub datasets: BTreeMap<String, DatasetSource>,
     /// Settings of every run, as in a run's config; `data` and `seed` come from the grid.
     #[serde(default)]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "serde_json::Map<String, serde_json::Value>")
+    )]
     pub run: toml::Table,
     /// Settings that go on top where a phantom stands in for the data: a smaller network, fewer steps.
     #[serde(default)]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "serde_json::Map<String, serde_json::Value>")
+    )]
     pub phantom_run: toml::Table,
     /// Seeds of first weights, patches, budgets and folds.
     #[serde(default = "one_seed")]
@@ -48,6 +57,7 @@ pub struct Experiment {
 
 /// Where a dataset comes from: a folder where it is there, else a phantom.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct DatasetSource {
     /// An nnU-Net raw dataset.
@@ -64,6 +74,7 @@ pub struct DatasetSource {
 
 /// What semi-supervised methods are compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Control {
     /// The same settings trained on the labelled patches alone, run beside them.
@@ -75,6 +86,7 @@ pub enum Control {
 
 /// One axis of the grid.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Axis {
     /// What varies, for the reader.
@@ -85,17 +97,23 @@ pub struct Axis {
 
 /// One value of an axis.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AxisValue {
     /// How tables call it.
     pub name: String,
     /// Settings it stands for.
     #[serde(default)]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "serde_json::Map<String, serde_json::Value>")
+    )]
     pub set: toml::Table,
 }
 
 /// A method.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Variant {
     /// How tables call it.
@@ -111,9 +129,17 @@ pub struct Variant {
     pub row: bool,
     /// Its settings.
     #[serde(default)]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "serde_json::Map<String, serde_json::Value>")
+    )]
     pub set: toml::Table,
     /// Settings that go on top where a phantom stands in for its dataset.
     #[serde(default)]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "serde_json::Map<String, serde_json::Value>")
+    )]
     pub phantom_set: toml::Table,
     /// Figures that were published for it.
     #[serde(default)]
@@ -122,6 +148,7 @@ pub struct Variant {
 
 /// A published result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PaperFigure {
     /// The phase.
@@ -137,6 +164,7 @@ pub struct PaperFigure {
 
 /// On which cases a run is judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum EvaluateOn {
     /// `imagesTs` with `labelsTs`.
@@ -148,6 +176,7 @@ pub enum EvaluateOn {
 
 /// How results are judged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct EvaluationSettings {
     /// On which cases.

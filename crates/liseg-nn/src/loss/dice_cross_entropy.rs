@@ -22,6 +22,7 @@ pub struct Target {
 /// A class that is absent from the target contributes about 0, as in nnU-Net. Without any valid
 /// voxel the cross-entropy is 0. Computed in f32 whatever the format of the logits.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct DiceCrossEntropy {
     /// Weight of the cross-entropy; nnU-Net: 1.

@@ -1,4 +1,6 @@
-//! The page of the handbook about the command, written from the command's own help.
+//! The pages of the handbook that are written from the code: the command from its own help, and configs.
+
+mod config;
 
 use super::Arguments;
 use clap::{Command, CommandFactory};
