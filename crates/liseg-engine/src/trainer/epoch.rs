@@ -1,0 +1,130 @@
+//! The end of an epoch: validation, record, checkpoint.
+
+use super::Trainer;
+use super::setup::{learning_rate, plan_for};
+use crate::predict::{describe_model, save_predictors};
+use crate::run::EpochRecord;
+use crate::validation::{by_name, validate};
+use crate::watch::watch;
+use crate::{Error, OnTrouble, Result};
+use liseg_data::{StoredCase, Subset};
+use liseg_nn::{TensorMap, checkpoint};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+impl Trainer<'_> {
+    /// Validates when it is time, records the epoch, saves.
+    pub(super) fn end_epoch(&mut self) -> Result<EpochRecord> {
+        let per_epoch = self.config.training.iterations_per_epoch;
+        let epoch = self.progress.iteration / per_epoch - 1;
+        let last = epoch + 1 == self.config.training.epochs;
+        let due = (epoch + 1).is_multiple_of(self.config.validation.every) || last;
+        let (score, validation) = match due {
+            true => self.validate()?.unzip(),
+            false => (None, None),
+        };
+        let vitals = self.strategy.vitals()?;
+        let mean = |sum: f64| sum / per_epoch as f64;
+        let p = &mut self.progress;
+        let mut terms: BTreeMap<String, f64> = p
+            .sums
+            .iter()
+            .map(|(name, sum)| (name.clone(), mean(*sum)))
+            .collect();
+        terms.extend(vitals.iter().map(|&(name, value)| (name.to_owned(), value)));
+        let sentinels = self.strategy.sentinels();
+        let warnings = watch(&sentinels, &terms, score, &mut p.troubles);
+        let record = EpochRecord {
+            epoch,
+            iteration: p.iteration,
+            learning_rate: learning_rate(self.config, p.iteration - 1),
+            terms,
+            gradient_norm: mean(p.gradient_norm),
+            seconds: p.seconds,
+            data_wait: if p.seconds > 0.0 {
+                (p.waited / p.seconds).min(1.0)
+            } else {
+                0.0
+            },
+            peak_memory: liseg_nn::runtime::peak_memory_bytes(),
+            validation,
+            warnings,
+        };
+        // The record goes first: resuming drops a record without its checkpoint.
+        self.folder.append_metrics(&record)?;
+        if let Some(events) = &mut self.events {
+            record.write_events(per_epoch, events)?;
+        }
+        self.progress.begin_epoch();
+        self.save()?;
+        match record.warnings.first() {
+            Some(message) if self.config.training.on_trouble == OnTrouble::Stop => {
+                Err(Error::Trouble {
+                    epoch,
+                    message: message.clone(),
+                })
+            }
+            _ => Ok(record),
+        }
+    }
+
+    /// Scores the cases kept back and keeps the best weights.
+    fn validate(&mut self) -> Result<Option<(f64, BTreeMap<String, f64>)>> {
+        let cases: Vec<Arc<StoredCase>> = self
+            .roles
+            .validation
+            .iter()
+            .filter_map(|id| self.store.get(id).cloned())
+            .collect();
+        let scores = validate(self.strategy.as_ref(), &cases, self.patch)?;
+        let Some((_, score)) = scores.first() else {
+            return Ok(None);
+        };
+        if self.progress.best.is_none_or(|best| *score > best) {
+            self.progress.best = Some(*score);
+            let facts = self.model_facts()?;
+            save_predictors(
+                &self.folder.best_checkpoint(),
+                &self.strategy.predictors(),
+                &facts,
+            )?;
+        }
+        Ok(Some((*score, by_name(&scores))))
+    }
+
+    pub(super) fn save(&self) -> Result<()> {
+        let mut tensors = TensorMap::new();
+        self.strategy.save_into(&mut tensors)?;
+        let mut facts = self.model_facts()?;
+        self.progress.write_into(&mut facts);
+        Ok(checkpoint::write(
+            &self.folder.last_checkpoint(),
+            &tensors,
+            &facts,
+        )?)
+    }
+
+    fn model_facts(&self) -> Result<BTreeMap<String, String>> {
+        let names = self
+            .strategy
+            .predictors()
+            .iter()
+            .map(|(name, _)| (*name).to_owned())
+            .collect();
+        let plan = plan_for(self.config, self.store.plan())?;
+        let phases: BTreeSet<String> = self
+            .store
+            .subset(Subset::Labelled)
+            .chain(self.store.subset(Subset::Unlabelled))
+            .filter_map(|case| case.record().provenance.phase.clone())
+            .collect();
+        let phases = phases.into_iter().collect();
+        Ok(describe_model(
+            &self.shape,
+            &plan,
+            self.patch,
+            names,
+            phases,
+        ))
+    }
+}
