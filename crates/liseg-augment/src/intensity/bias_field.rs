@@ -2,7 +2,7 @@
 
 use rand::Rng;
 
-use super::statistics::Statistics;
+use super::statistics::extremes;
 use crate::math::exp2;
 use crate::simd::vectorised;
 use crate::transform::per_channel;
@@ -68,7 +68,7 @@ pub(crate) fn multiply(image: &mut [f32], shape: [usize; 3], coefficients: &[f64
         return;
     }
     let [nz, ny, nx] = shape;
-    let low = Statistics::of(image).min;
+    let (low, _) = extremes(image);
     let at = |k: usize, n: usize| match n {
         1 => 0.0,
         _ => 2.0 * k as f64 / (n - 1) as f64 - 1.0,

@@ -2,7 +2,7 @@
 
 use rand::Rng;
 
-use super::statistics::Statistics;
+use super::statistics::extremes;
 use crate::simd::vectorised;
 use crate::transform::per_channel;
 use crate::{Draw, Interval, Params, PatchInfo, Transform};
@@ -43,7 +43,7 @@ pub(crate) fn multiply(image: &mut [f32], factor: f64, from_minimum: bool) {
         return;
     }
     if from_minimum {
-        let Statistics { min, max, .. } = Statistics::of(image);
+        let (min, max) = extremes(image);
         from(image, factor, min, max);
     } else {
         run(image, factor);

@@ -2,7 +2,7 @@
 
 use rand::Rng;
 
-use super::statistics::Statistics;
+use super::statistics::{Statistics, extremes};
 use crate::math::power_of_unit;
 use crate::simd::vectorised;
 use crate::transform::per_channel;
@@ -56,36 +56,80 @@ pub(crate) fn raise(image: &mut [f32], exponent: f64, inverted: bool, keep_stati
     if exponent == 1.0 {
         return;
     }
+    let sign = if inverted { -1.0 } else { 1.0 };
+    // s x − lo is the distance from one end of the range: from the upper one where s = −1.
+    let unit = |min: f32, max: f32| {
+        let range = f64::from(max) - f64::from(min);
+        let per_range = f64::from(sign) / range.max(SMALLEST_SPREAD);
+        let end = if inverted { max } else { min };
+        (end, per_range as f32, range)
+    };
+    if !keep_statistics {
+        let (min, max) = extremes(image);
+        let (end, per_range, range) = unit(min, max);
+        bend(image, end, per_range, exponent, sign * range as f32);
+        return;
+    }
     let before = Statistics::of(image);
-    let (sign, low) = if inverted {
-        (-1.0, -before.max)
-    } else {
-        (1.0, before.min)
-    };
-    let range = f64::from(before.max) - f64::from(before.min);
-    let to_unit = (1.0 / range.max(SMALLEST_SPREAD)) as f32;
-    run(image, sign, low, to_unit, exponent);
-    // y · gain + offset, both with the sign of the input.
-    let (mean, gain, offset) = if keep_statistics {
-        let after = Statistics::of(image);
-        let gain = before.std * range / (after.std * range).max(SMALLEST_SPREAD);
-        (
-            after.mean as f32,
-            f64::from(sign) * gain,
-            before.mean as f32,
-        )
-    } else {
-        (0.0, f64::from(sign) * range, sign * low)
-    };
-    let gain = gain as f32;
-    scale(image, mean, gain, offset);
+    let (end, per_range, range) = unit(before.min, before.max);
+    // Near the mean of the result, so that its variance does not cancel.
+    let origin = power_of_unit((before.mean as f32 - end) * per_range, exponent);
+    let (mut sum, mut squares) = (0.0, 0.0);
+    for block in image.chunks_mut(BLOCK) {
+        let [of_block, squares_of_block] = bend_and_sum(block, end, per_range, exponent, origin);
+        sum += of_block;
+        squares += squares_of_block;
+    }
+    let count = image.len().max(1) as f64;
+    let mean = sum / count;
+    let spread = (squares / count - mean * mean).max(0.0).sqrt();
+    let gain = before.std * range / (spread * range).max(SMALLEST_SPREAD);
+    let gain = (f64::from(sign) * gain) as f32;
+    scale(image, origin + mean as f32, gain, before.mean as f32);
+}
+
+/// Values that are summed in f32 before they are added to the sum in f64.
+const BLOCK: usize = 2048;
+/// Partial sums of a block, kept side by side.
+const LANES: usize = 16;
+
+vectorised! {
+    /// Sets x to ((x − `end`) · `per_range`)^`exponent` · `gain` + `end`.
+    fn bend(image: &mut [f32], end: f32, per_range: f32, exponent: f32, gain: f32) {
+        for value in image {
+            *value = power_of_unit((*value - end) * per_range, exponent) * gain + end;
+        }
+    }
 }
 
 vectorised! {
-    fn run(image: &mut [f32], sign: f32, low: f32, to_unit: f32, exponent: f32) {
-        for value in image {
-            *value = power_of_unit((sign * *value - low) * to_unit, exponent);
+    /// Sets x to ((x − `end`) · `per_range`)^`exponent`; the sums of the results' distances from
+    /// `origin` and of their squares.
+    fn bend_and_sum(
+        image: &mut [f32],
+        end: f32,
+        per_range: f32,
+        exponent: f32,
+        origin: f32,
+    ) -> [f64; 2] {
+        let (mut sums, mut squares) = ([0.0f32; LANES], [0.0f32; LANES]);
+        let mut add = |lane: usize, value: &mut f32| {
+            *value = power_of_unit((*value - end) * per_range, exponent);
+            let distance = *value - origin;
+            sums[lane] += distance;
+            squares[lane] += distance * distance;
+        };
+        let mut groups = image.chunks_exact_mut(LANES);
+        for group in &mut groups {
+            for (lane, value) in group.iter_mut().enumerate() {
+                add(lane, value);
+            }
         }
+        for (lane, value) in groups.into_remainder().iter_mut().enumerate() {
+            add(lane, value);
+        }
+        let total = |lanes: [f32; LANES]| lanes.iter().map(|&lane| f64::from(lane)).sum::<f64>();
+        [total(sums), total(squares)]
     }
 }
 
@@ -103,7 +147,7 @@ mod tests {
 
     #[test]
     fn mean_and_spread_survive_and_order_is_kept() {
-        let image: Vec<f32> = (0..500)
+        let image: Vec<f32> = (0..5003)
             .map(|k| (k as f32 * 0.37).sin() * 3.0 + 1.0)
             .collect();
         let before = Statistics::of(&image);

@@ -2,7 +2,7 @@
 
 use rand::{Rng, RngExt};
 
-use super::statistics::Statistics;
+use super::statistics::extremes;
 use crate::simd::vectorised;
 use crate::transform::per_channel;
 use crate::{Interval, Params, PatchInfo, Transform};
@@ -82,7 +82,7 @@ pub(crate) fn transfer(image: &mut [f32], label: &[i8], targets: &[f64], share: 
         return;
     }
     let own = landmarks(image, |k| label.get(k).is_none_or(|&label| label >= 0));
-    let Statistics { min, max, .. } = Statistics::of(image);
+    let (min, max) = extremes(image);
     // Landmarks at one place cannot be told apart: the first of them counts.
     let mut nodes: Vec<(f64, f64)> = Vec::with_capacity(own.len());
     for (&from, &to) in own.iter().zip(targets) {
