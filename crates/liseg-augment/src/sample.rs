@@ -19,6 +19,16 @@ pub enum MapKind {
     Regions,
 }
 
+impl MapKind {
+    /// What stands for the outside of the image.
+    pub(crate) fn outside(self) -> f32 {
+        match self {
+            Self::Quantity => 0.0,
+            Self::Regions => f32::from(OUTSIDE),
+        }
+    }
+}
+
 /// A map beside the image: supervoxels, a weight for each voxel, a soft label.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExtraMap {

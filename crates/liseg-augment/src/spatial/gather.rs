@@ -4,7 +4,10 @@ use crate::simd::vectorised;
 
 /// Points that are worked on together: their corners are fetched one by one, the arithmetic is
 /// done on vectors.
-const BLOCK: usize = 16;
+const BLOCK: usize = 64;
+
+/// Neighbours along x: one load.
+type Pairs = [[f32; 2]; BLOCK];
 
 /// Where the eight corners of a cell lie behind its first one.
 #[derive(Debug, Clone, Copy)]
@@ -13,6 +16,23 @@ pub(super) struct Cell {
     pub(super) row: usize,
     /// To the next slice; 0 reads one slice twice.
     pub(super) slice: usize,
+}
+
+impl Cell {
+    /// Where a corner lies behind the first one; corners count in bits z, y, x.
+    pub(super) fn offset(self, corner: usize) -> usize {
+        (corner >> 2) * self.slice + (corner >> 1 & 1) * self.row + (corner & 1)
+    }
+
+    /// The volume as seen from the four first corners of a cell along x: at the place of a cell's
+    /// first corner each holds one, and the other of its pair behind it. All have one length, so
+    /// that one comparison serves all eight corners; they are empty where no cell fits.
+    #[inline(always)]
+    pub(super) fn views<T>(self, volume: &[T]) -> [&[T]; 4] {
+        let length = volume.len().saturating_sub(self.slice + self.row);
+        [0, self.row, self.slice, self.slice + self.row]
+            .map(|start| volume.get(start..start + length).unwrap_or_default())
+    }
 }
 
 vectorised! {
@@ -30,55 +50,50 @@ vectorised! {
         let n = out.len();
         let (first, share_z) = (&first[..n], &share_z[..n]);
         let (share_y, share_x) = (&share_y[..n], &share_x[..n]);
-        let mut from = 0;
-        while from < n {
-            let count = BLOCK.min(n - from);
-            if count == BLOCK {
-                let corners = fetch(input, cell, &first[from..from + BLOCK]);
-                for k in 0..BLOCK {
-                    let at = from + k;
-                    out[at] = mix(&corners, k, share_z[at], share_y[at], share_x[at]);
-                }
-            } else {
-                let mut last = [first[from]; BLOCK];
-                last[..count].copy_from_slice(&first[from..]);
-                let corners = fetch(input, cell, &last);
-                for k in 0..count {
-                    let at = from + k;
-                    out[at] = mix(&corners, k, share_z[at], share_y[at], share_x[at]);
-                }
-            }
-            from += BLOCK;
+        let views = cell.views(input);
+        let mut corners = [[[0.0; 2]; BLOCK]; 4];
+        for from in (0..n).step_by(BLOCK) {
+            let block = from..n.min(from + BLOCK);
+            fetch(views, &first[block.clone()], &mut corners);
+            mix(
+                &corners,
+                &share_z[block.clone()],
+                &share_y[block.clone()],
+                &share_x[block.clone()],
+                &mut out[block],
+            );
         }
     }
 }
 
 #[inline(always)]
-fn fetch(input: &[f32], Cell { row, slice }: Cell, first: &[u32]) -> [[f32; BLOCK]; 8] {
-    let mut corners = [[0.0; BLOCK]; 8];
-    let length = slice + row + 2;
-    for k in 0..BLOCK {
-        let cell = &input[first[k] as usize..][..length];
-        corners[0][k] = cell[0];
-        corners[1][k] = cell[1];
-        corners[2][k] = cell[row];
-        corners[3][k] = cell[row + 1];
-        corners[4][k] = cell[slice];
-        corners[5][k] = cell[slice + 1];
-        corners[6][k] = cell[slice + row];
-        corners[7][k] = cell[slice + row + 1];
+fn fetch(views: [&[f32]; 4], first: &[u32], corners: &mut [Pairs; 4]) {
+    let [a, b, c, d] = views;
+    let n = a.len();
+    let (b, c, d) = (&b[..n], &c[..n], &d[..n]);
+    let [near, far, near_above, far_above] = corners;
+    let pairs = near.iter_mut().zip(far).zip(near_above).zip(far_above);
+    for (&at, (((near, far), near_above), far_above)) in first.iter().zip(pairs) {
+        // The second one first: where it lies in the volume, so does the other.
+        let pair = |view: &[f32]| {
+            let second = view[at as usize + 1];
+            [view[at as usize], second]
+        };
+        (*near, *far) = (pair(a), pair(b));
+        (*near_above, *far_above) = (pair(c), pair(d));
     }
-    corners
 }
 
 #[inline(always)]
-fn mix(corners: &[[f32; BLOCK]; 8], k: usize, z: f32, y: f32, x: f32) -> f32 {
-    let [a, b, c, d, e, f, g, h] = corners;
-    let near = a[k] + (b[k] - a[k]) * x;
-    let far = c[k] + (d[k] - c[k]) * x;
-    let first = near + (far - near) * y;
-    let near = e[k] + (f[k] - e[k]) * x;
-    let far = g[k] + (h[k] - g[k]) * x;
-    let second = near + (far - near) * y;
-    first + (second - first) * z
+fn mix(corners: &[Pairs; 4], z: &[f32], y: &[f32], x: &[f32], out: &mut [f32]) {
+    let n = out.len();
+    let [a, b, c, d] = corners;
+    let (a, b, c, d) = (&a[..n], &b[..n], &c[..n], &d[..n]);
+    let (z, y, x) = (&z[..n], &y[..n], &x[..n]);
+    for k in 0..n {
+        let along = |[lower, upper]: [f32; 2], share: f32| lower + (upper - lower) * share;
+        let below = along([along(a[k], x[k]), along(b[k], x[k])], y[k]);
+        let above = along([along(c[k], x[k]), along(d[k], x[k])], y[k]);
+        out[k] = along([below, above], z[k]);
+    }
 }

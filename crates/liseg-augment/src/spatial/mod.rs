@@ -2,6 +2,7 @@
 //! mirroring; simulated low resolution.
 
 pub(crate) mod affine;
+mod border;
 pub(crate) mod elastic;
 pub(crate) mod field;
 mod gather;
@@ -10,6 +11,7 @@ pub(crate) mod low_resolution;
 pub(crate) mod mirror;
 mod params;
 mod resample;
+mod row;
 mod spline;
 pub(crate) mod vote;
 pub(crate) mod warp;

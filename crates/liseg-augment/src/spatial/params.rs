@@ -7,7 +7,7 @@ use super::ElasticParams;
 use super::warp::Grid;
 use super::{resample, warp};
 use crate::sample::LONGEST_SIDE;
-use crate::{Error, ExtraMap, MapKind, OUTSIDE, Result, Sample, Scratch};
+use crate::{Error, ExtraMap, OUTSIDE, Result, Sample, Scratch};
 
 /// Which nnU-Net's conventions a resampling follows.
 ///
@@ -157,31 +157,30 @@ impl SpatialParams {
     }
 }
 
-/// Empty arrays of the final shape for the image, the label and the maps of `sample`, filled with
-/// what stands for the outside.
+/// Arrays of the given shape for the image, the label and the maps of `sample`, filled with what
+/// stands for the outside.
 pub(super) fn blank(sample: &Sample, shape: [usize; 3], scratch: &mut Scratch) -> Sample {
+    let mut blank = empty(sample, shape, scratch);
+    blank.image.fill(0.0);
+    blank.label.fill(OUTSIDE);
+    for map in &mut blank.maps {
+        map.values.fill(map.kind.outside());
+    }
+    blank
+}
+
+/// Arrays of the given shape for the image, the label and the maps of `sample`, whose contents mean
+/// nothing.
+pub(super) fn empty(sample: &Sample, shape: [usize; 3], scratch: &mut Scratch) -> Sample {
     let [nz, ny, nx] = shape;
     let voxels = nz * ny * nx;
-    let filled = |length: usize, value: f32, scratch: &mut Scratch| {
-        let mut buffer = scratch.floats(length);
-        buffer.fill(value);
-        buffer
-    };
     let channels = sample.channels();
-    let image = filled(channels * voxels, 0.0, scratch);
-    let mut label = scratch.labels(voxels);
-    label.fill(OUTSIDE);
-    let maps = sample.maps.iter().map(|map| {
-        let outside = match map.kind {
-            MapKind::Quantity => 0.0,
-            MapKind::Regions => f32::from(OUTSIDE),
-        };
-        let buffer = filled(voxels, outside, scratch);
-        ExtraMap {
-            values: Array3::from_shape_vec((nz, ny, nx), buffer)
-                .unwrap_or_else(|_| Array3::zeros((nz, ny, nx))),
-            kind: map.kind,
-        }
+    let image = scratch.floats(channels * voxels);
+    let label = scratch.labels(voxels);
+    let maps = sample.maps.iter().map(|map| ExtraMap {
+        values: Array3::from_shape_vec((nz, ny, nx), scratch.floats(voxels))
+            .unwrap_or_else(|_| Array3::zeros((nz, ny, nx))),
+        kind: map.kind,
     });
     Sample {
         maps: maps.collect(),

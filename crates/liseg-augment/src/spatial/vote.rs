@@ -29,35 +29,64 @@ pub(super) fn nearest_corner(odd: [bool; 3], share: [f32; 3]) -> usize {
     })
 }
 
+/// The trilinear weights of all corners.
+#[inline]
+pub(super) fn corner_weights([z, y, x]: [f32; 3]) -> [f32; 8] {
+    let [near, far, near_above, far_above] =
+        [(1.0 - z) * (1.0 - y), (1.0 - z) * y, z * (1.0 - y), z * y];
+    let before = 1.0 - x;
+    [
+        near * before,
+        near * x,
+        far * before,
+        far * x,
+        near_above * before,
+        near_above * x,
+        far_above * before,
+        far_above * x,
+    ]
+}
+
 /// The label with the largest total weight among the corners of a point; ties go to the nearest
 /// voxel's label if tied, else to the smallest.
+#[inline]
 pub(super) fn vote(labels: [i8; 8], odd: [bool; 3], share: [f32; 3]) -> i8 {
-    let mut seen = [(0i8, 0f32); 8];
-    let mut count = 0;
-    for (corner, &label) in labels.iter().enumerate() {
-        let weight = corner_weight(share, corner);
-        match seen[..count].iter_mut().find(|(other, _)| *other == label) {
-            Some((_, total)) => *total += weight,
-            None => {
-                seen[count] = (label, weight);
-                count += 1;
-            }
-        }
+    let weights = corner_weights(share);
+    let one = labels[0];
+    let (mut other, mut of_one, mut of_others) = (one, 0.0, 0.0);
+    for (&label, weight) in labels.iter().zip(weights) {
+        other = if label == one { other } else { label };
+        of_one += if label == one { weight } else { 0.0 };
+        of_others += if label == one { 0.0 } else { weight };
     }
-    let seen = &seen[..count];
-    let most = seen
-        .iter()
-        .fold(0.0f32, |most, &(_, total)| most.max(total));
-    let tied = |&&(_, total): &&(i8, f32)| total >= most - TIE;
-    let nearest = labels[nearest_corner(odd, share)];
-    if seen.iter().filter(tied).any(|&(label, _)| label == nearest) {
-        return nearest;
+    let only_two = labels.iter().all(|&label| label == one || label == other);
+    // One label that outweighs all others wins; between two, as nearly always, so does the other.
+    if of_others < of_one - TIE {
+        one
+    } else if only_two && of_one < of_others - TIE {
+        other
+    } else if only_two {
+        labels[nearest_corner(odd, share)]
+    } else {
+        vote_among_many(labels, weights, nearest_corner(odd, share))
     }
-    seen.iter()
-        .filter(tied)
-        .map(|&(label, _)| label)
-        .min()
-        .unwrap_or(nearest)
+}
+
+fn vote_among_many(labels: [i8; 8], weights: [f32; 8], nearest: usize) -> i8 {
+    let total = |wanted: i8| -> f32 {
+        let votes = labels.iter().zip(weights);
+        votes
+            .map(|(&label, weight)| if label == wanted { weight } else { 0.0 })
+            .sum()
+    };
+    let totals = labels.map(total);
+    let most = totals.iter().fold(0.0f32, |most, &total| most.max(total));
+    let tied = |corner: &usize| totals[*corner] >= most - TIE;
+    if tied(&nearest) {
+        return labels[nearest];
+    }
+    let winners = (0..8).filter(tied).map(|corner| labels[corner]);
+    winners.min().unwrap_or(labels[nearest])
 }
 
 #[cfg(test)]
