@@ -126,10 +126,11 @@ fn transform(task: &str, repeat: usize, image: &Array3<f32>) -> Result<f64, Fail
             sigma: 0.1,
             seed: 3,
         },
-        "gamma" => Params::Gamma {
+        // The peers leave mean and spread as they become, unless told otherwise.
+        "gamma" | "gamma-kept" => Params::Gamma {
             exponents: on_first(1.3),
             inverted: false,
-            keep_statistics: true,
+            keep_statistics: task == "gamma-kept",
         },
         "affine" => Params::Spatial(SpatialParams {
             angles_rad: [0.3, 0.2, 0.4],

@@ -194,6 +194,7 @@ def monai_transform(name):
                 sigma_range=(5, 8), magnitude_range=(100, 200), prob=1.0, padding_mode="zeros"),
             "noise": lambda: transforms.RandGaussianNoise(prob=1.0, std=0.1),
             "gamma": lambda: transforms.AdjustContrast(gamma=1.3),
+            "gamma-kept": lambda: transforms.AdjustContrast(gamma=1.3, retain_stats=True),
         }[name]()
         return lambda: transform(image)
 
@@ -228,3 +229,5 @@ def rows(folder, sizes, patches):
         for transform in ("affine", "elastic", "blur", "gamma", "noise"):
             for peer, load in (("TorchIO", torchio_transform), ("MONAI", monai_transform)):
                 yield Row(f"{transform} {name}", transform, peer, load(transform), 5, file, 3, (1,))
+        # TorchIO's gamma cannot restore mean and standard deviation.
+        yield Row(f"gamma, statistics kept {name}", "gamma-kept", "MONAI", monai_transform("gamma-kept"), 5, file, 3, (1,))
