@@ -43,10 +43,13 @@ pub(crate) fn series_name(series: &Series<'_>) -> String {
 
 /// A table in a box of its own that scrolls on narrow screens.
 pub(crate) fn boxed(caption: &str, head: &str, body: &str) -> String {
+    let caption = match caption {
+        "" => String::new(),
+        text => format!("<span>{}</span>", escape::html(text)),
+    };
     format!(
-        "<div class=\"scroll\" tabindex=\"0\"><table><caption>{}</caption>\n<thead>{head}</thead>\n\
-         <tbody>{body}</tbody></table></div>\n",
-        escape::html(caption)
+        "<div class=\"scroll\" tabindex=\"0\"><table><caption>{caption}</caption>\n<thead>{head}</thead>\n\
+         <tbody>{body}</tbody></table></div>\n"
     )
 }
 
