@@ -1,5 +1,6 @@
 //! The pages of the handbook that are written from the code: the command from its own help, and configs.
 
+mod calls;
 mod config;
 
 use super::Arguments;
