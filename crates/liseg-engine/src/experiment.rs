@@ -12,7 +12,7 @@ mod markdown;
 mod table;
 
 pub use config::{
-    Axis, AxisValue, Control, DatasetSource, EvaluateOn, EvaluationSettings, Experiment,
+    Axis, AxisValue, Cascade, Control, DatasetSource, EvaluateOn, EvaluationSettings, Experiment,
     PaperFigure, Variant,
 };
 pub use execute::{ExperimentEvent, Prepared, prepare, run_experiment};

@@ -124,6 +124,9 @@ pub struct Variant {
     /// The variant, listed before it, whose weights it starts from.
     #[serde(default)]
     pub after: Option<String>,
+    /// Whether its masks are made in two stages: the liver is found first, then segmented.
+    #[serde(default)]
+    pub cascade: Option<Cascade>,
     /// Whether it has a row of its own; a mere preparation has none, no budget and no fold.
     #[serde(default = "yes")]
     pub row: bool,
@@ -144,6 +147,27 @@ pub struct Variant {
     /// Figures that were published for it.
     #[serde(default)]
     pub paper: Vec<PaperFigure>,
+}
+
+/// Coarse localisation, then the fine mask within a box.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct Cascade {
+    /// The variant, listed before it, that finds the liver, such as one trained on coarser images; its
+    /// own network, by tiles that do not overlap, when absent.
+    pub by: Option<String>,
+    /// What is kept around the liver that was found, mm on every side.
+    pub margin_mm: f64,
+}
+
+impl Default for Cascade {
+    fn default() -> Self {
+        Self {
+            by: None,
+            margin_mm: 20.0,
+        }
+    }
 }
 
 /// A published result.
@@ -189,6 +213,9 @@ pub struct EvaluationSettings {
     pub keep_largest: bool,
     /// Fill holes in every mask.
     pub fill_holes: bool,
+    /// Clean masks as each run found best on its validation cases, where it has any, in place of
+    /// `keep_largest` and `fill_holes`.
+    pub as_chosen: bool,
     /// Samples for the bootstrap intervals.
     pub replicates: usize,
 }
@@ -201,6 +228,7 @@ impl Default for EvaluationSettings {
             out_of_distribution: vec!["C".into()],
             keep_largest: true,
             fill_holes: false,
+            as_chosen: false,
             replicates: 10_000,
         }
     }
@@ -271,11 +299,19 @@ impl Experiment {
             if self.variants[..i].iter().any(|v| v.name == *name) {
                 return Err(format!("two variants are called `{name}`"));
             }
-            if let Some(after) = &variant.after
-                && !self.variants[..i].iter().any(|v| v.name == *after)
+            let by = variant.cascade.as_ref().and_then(|c| c.by.as_ref());
+            for needed in variant.after.iter().chain(by) {
+                if !self.variants[..i].iter().any(|v| v.name == *needed) {
+                    return Err(format!(
+                        "variant `{name}`: no variant before it is called `{needed}`"
+                    ));
+                }
+            }
+            if let Some(Cascade { margin_mm, .. }) = variant.cascade
+                && !(margin_mm.is_finite() && margin_mm >= 0.0)
             {
                 return Err(format!(
-                    "variant `{name}`: no variant before it is called `{after}`"
+                    "variant `{name}`: cascade.margin_mm is {margin_mm}; expected 0 or more"
                 ));
             }
         }

@@ -264,8 +264,18 @@ fn judge(
         });
     }
     let run_folder = RunFolder::open(&folder)?;
-    let mut model = Model::of_run(&run_folder, config.device.resolve()?, config.precision)?;
-    model.postprocessing = Postprocessing::of(settings.keep_largest, settings.fill_holes, None);
+    let device = config.device.resolve()?;
+    let mut model = Model::of_run(&run_folder, device, config.precision)?;
+    if !(settings.as_chosen && run_folder.postprocessing_file().is_file()) {
+        model.postprocessing = Postprocessing::of(settings.keep_largest, settings.fill_holes, None);
+    }
+    if let Some(cascade) = &run.cascade {
+        let by = cascade.by.as_ref().map(|id| {
+            let folder = RunFolder::open(&prepared.run_folder(id))?;
+            Model::of_run(&folder, device, config.precision)
+        });
+        model = model.coarse_to_fine(cascade.margin_mm, by.transpose()?);
+    }
     let masks = folder.join("masks");
     let options = FolderOptions {
         resume: true,

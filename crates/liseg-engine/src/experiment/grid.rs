@@ -1,6 +1,6 @@
 //! From axes to runs.
 
-use super::config::{AxisValue, Control, Experiment, Variant};
+use super::config::{AxisValue, Cascade, Control, Experiment, Variant};
 use crate::{Error, Result, RunConfig};
 use liseg_ssl::StrategyConfig;
 use liseg_volume::Seed;
@@ -20,6 +20,8 @@ pub struct Method {
     pub dataset: String,
     /// The method whose weights it starts from.
     pub after: Option<String>,
+    /// How its masks are made in two stages; `by` is a method.
+    pub cascade: Option<Cascade>,
     /// The variant it was made from; the position in the experiment.
     pub variant: usize,
     /// Its settings without data, seed, budget and fold.
@@ -39,6 +41,8 @@ pub struct PlannedRun {
     pub seed: u64,
     /// The run whose weights it starts from.
     pub after: Option<String>,
+    /// How its masks are made in two stages; `by` is a run.
+    pub cascade: Option<Cascade>,
     /// Its config; the weights to start from are filled in when they exist.
     pub config: RunConfig,
 }
@@ -78,7 +82,8 @@ impl Experiment {
                 for &fold in &folds {
                     for &seed in &self.seeds {
                         let config = configure(method, data, (budget, fold, seed))?;
-                        let after = method.after.as_ref().map(|name| {
+                        // A preparation has no budget and no fold.
+                        let run_of = |name: &String| {
                             let other = methods.iter().find(|m| m.name == *name);
                             let prepared = other.is_some_and(|m| !m.row);
                             let cell = if prepared {
@@ -87,13 +92,17 @@ impl Experiment {
                                 (budget, fold)
                             };
                             id(name, cell, seed)
-                        });
+                        };
                         runs.push(PlannedRun {
                             id: id(&method.name, (budget, fold), seed),
                             method: method.name.clone(),
                             budget,
                             seed,
-                            after,
+                            after: method.after.as_ref().map(run_of),
+                            cascade: method.cascade.as_ref().map(|cascade| Cascade {
+                                by: cascade.by.as_ref().map(run_of),
+                                ..*cascade
+                            }),
                             config,
                         });
                     }
@@ -129,7 +138,11 @@ impl Experiment {
                     control: None,
                     row: variant.row,
                     dataset: variant.dataset.clone(),
-                    after: self.after(variant, &named),
+                    after: self.method_of(variant.after.as_ref(), &named),
+                    cascade: variant.cascade.as_ref().map(|cascade| Cascade {
+                        by: self.method_of(cascade.by.as_ref(), &named),
+                        ..*cascade
+                    }),
                     variant: number,
                     settings,
                 };
@@ -148,9 +161,9 @@ impl Experiment {
         Ok(methods)
     }
 
-    /// A preparation has no axes of its own.
-    fn after(&self, variant: &Variant, named: &dyn Fn(&str) -> String) -> Option<String> {
-        let name = variant.after.as_ref()?;
+    /// The method of another variant under the same values of the axes; a preparation has none of its own.
+    fn method_of(&self, name: Option<&String>, named: &dyn Fn(&str) -> String) -> Option<String> {
+        let name = name?;
         let other = self.variants.iter().find(|v| v.name == *name)?;
         Some(if other.row { named(name) } else { name.clone() })
     }
@@ -204,6 +217,7 @@ impl Experiment {
             let config = run_config(m, Path::new(""), 0);
             m.dataset == control.dataset
                 && m.after == control.after
+                && m.cascade == control.cascade
                 && config.is_ok_and(|config| config == wanted)
         };
         if let Some(found) = methods.iter().find(same) {
@@ -365,6 +379,29 @@ mod tests {
         let ids: std::collections::BTreeSet<&str> =
             plan.runs.iter().map(|r| r.id.as_str()).collect();
         assert_eq!(ids.len(), plan.runs.len());
+    }
+
+    #[test]
+    fn a_cascade_names_the_run_of_the_same_cell_that_finds_the_liver() {
+        let mut wanted = experiment(
+            "[[variants]]\nname = \"coarse\"\nrow = false\n\
+             [[variants]]\nname = \"fine\"\n\
+             [[variants]]\nname = \"both\"\ncascade = { by = \"coarse\" }\nset.strategy.name = \"cps\"\n\
+             [[variants]]\nname = \"twice fine\"\ncascade = { by = \"fine\", margin_mm = 5.0 }\n",
+        );
+        wanted.label_budgets = vec![2];
+        let plan = wanted.plan(&BTreeMap::new(), &|_| PathBuf::new()).unwrap();
+        let cascade = |id: &str| {
+            let run = plan.runs.iter().find(|run| run.id == id).unwrap();
+            run.cascade.clone().unwrap()
+        };
+        let by = |id: &str| cascade(id).by.unwrap();
+        assert_eq!(by("both-labels2-seed1"), "coarse-seed1");
+        assert_eq!(by("twice-fine-labels2-seed1"), "fine-labels2-seed1");
+        assert_eq!(cascade("twice-fine-labels2-seed1").margin_mm, 5.0);
+        // The control of a method is judged in two stages as well, so it is no other method's.
+        let both = plan.methods.iter().find(|m| m.name == "both").unwrap();
+        assert_ne!(both.control.as_deref(), Some("fine"));
     }
 
     #[test]
