@@ -10,7 +10,11 @@ mod command;
 use clap::Parser;
 use std::process::ExitCode;
 
+/// The exit status of a program that a shell ends because nobody reads its output.
+const NOBODY_READS: i32 = 141;
+
 fn main() -> ExitCode {
+    end_with_the_reader();
     let arguments = command::Arguments::parse();
     match command::run(&arguments) {
         Ok(command::Outcome::Done) => ExitCode::SUCCESS,
@@ -20,4 +24,18 @@ fn main() -> ExitCode {
             failure.exit_code()
         }
     }
+}
+
+/// `liseg … | head` ends in silence when `head` does. Printing to a closed pipe panics, wherever it is.
+fn end_with_the_reader() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let payload = panic.payload();
+        let words = payload.downcast_ref::<String>().map(String::as_str);
+        if words.is_some_and(|words| words.contains("BrokenPipe") || words.contains("Broken pipe"))
+        {
+            std::process::exit(NOBODY_READS);
+        }
+        usual(panic);
+    }));
 }
