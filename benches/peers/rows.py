@@ -159,10 +159,13 @@ def batchgenerators_list(files, threads):
 
 def torchio_transform(name):
     def load(files, threads):
+        import SimpleITK as sitk
         import torch
         import torchio
 
         torch.set_num_threads(threads)
+        # TorchIO resamples with ITK, which has threads of its own.
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
         image = torch.from_numpy(mask(files[0]).astype(np.float32))[None]
         transform = {
             "affine": lambda: torchio.Affine(scales=1.1, degrees=(17, 11, 23), translation=0),
