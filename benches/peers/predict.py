@@ -4,8 +4,8 @@
 
 LiSeg makes the model (STU-Net-S after one step on phantoms, spacing and patch of its plan). nnU-Net's
 predictor gets a PyTorch module with the same weights, and a plan with the same spacing, patch and
-normalization. Both run on the CPU in 32-bit floats, with 2 threads, without mirroring, on the same
-files, from start to finished masks. Processor time, unlike the others, depends little on what else
+normalization. Both run on the CPU in 32-bit floats (LiSeg also in bf16 with --precision bf16), with 2
+threads, without mirroring, on the same files, from start to finished masks. Processor time, unlike the others, depends little on what else
 the machine does. Memory is the largest sum over the processes of the proportional
 set size, sampled twenty times a second. "Outside" is everything but the network's forward passes.
 """
@@ -23,10 +23,11 @@ import threading
 import time
 
 THREADS = 2
-SPACING = (3.0, 1.2, 1.2)  # of the plan, z y x
-PATCH = (32, 96, 96)
-# Voxels (x, y, z) and spacing in mm of the volumes to predict.
-VOLUMES = {"median": ((320, 256, 64), (1.0, 1.0, 2.5)), "large": ((512, 512, 96), (0.75, 0.75, 2.5))}
+# Spacing and patch (z, y, x) of the models, and how far tiles move, as a share of the patch.
+PLANS = {"fine": ((3.0, 1.2, 1.2), (32, 96, 96), 0.5), "coarse": ((3.0, 2.0, 2.0), (48, 160, 160), 1.0)}
+# Voxels (x, y, z) and spacing in mm of the volumes to predict, and the plan.
+VOLUMES = {"median": ((320, 256, 64), (1.0, 1.0, 2.5), "fine"), "large": ((512, 512, 96), (0.75, 0.75, 2.5), "fine"),
+           "largest": ((1024, 1024, 131), (0.4, 0.4, 2.5), "coarse")}
 
 
 def children(pid):
@@ -78,7 +79,7 @@ def run(command, **more):
     return seconds, used() - before, peak[0], output
 
 
-def make_model(liseg, out):
+def make_model(liseg, out, spacing, patch):
     """A LiSeg run of one step; returns its checkpoint."""
     data, run_folder = out / "data", out / "run"
     if not (run_folder / "checkpoints/last.safetensors").exists():
@@ -89,7 +90,7 @@ def make_model(liseg, out):
         plan = out / "plan.json"
         subprocess.run([liseg, "plan", out / "dataset", "--out", plan, *quiet], check=True)
         text = json.loads(plan.read_text())
-        text.update(spacing=SPACING, patch_size=PATCH)
+        text.update(spacing=spacing, patch_size=patch)
         plan.write_text(json.dumps(text))
         subprocess.run([liseg, "preprocess", out / "dataset", "--plans", plan, "--out", data, *quiet], check=True)
         config = out / "config.toml"
@@ -204,7 +205,7 @@ def nnunet_plans(description):
         configurations={"3d_fullres": configuration})
 
 
-def predict_with_nnunet(checkpoint, images, output):
+def predict_with_nnunet(checkpoint, images, output, step):
     """Runs in a process of its own; prints the seconds in the network and the number of tiles."""
     os.environ.update(nnUNet_raw="/nowhere", nnUNet_preprocessed="/nowhere", nnUNet_results="/nowhere")
     import torch
@@ -218,7 +219,7 @@ def predict_with_nnunet(checkpoint, images, output):
     network.eval()
     plans = PlansManager(nnunet_plans(description))
     dataset = dict(channel_names={"0": "MRI"}, labels=description["plan"]["labels"], numTraining=1, file_ending=".nii.gz")
-    predictor = nnUNetPredictor(tile_step_size=0.5, use_gaussian=True, use_mirroring=False,
+    predictor = nnUNetPredictor(tile_step_size=float(step), use_gaussian=True, use_mirroring=False,
                                 perform_everything_on_device=False, device=torch.device("cpu"),
                                 allow_tqdm=False)
     predictor.manual_initialization(network, plans, plans.get_configuration("3d_fullres"), [weights], dataset,
@@ -257,31 +258,36 @@ def main():
     arguments.add_argument("--out", required=True, type=lambda p: pathlib.Path(p).absolute())
     arguments.add_argument("--volumes", default="median,large", help="which volumes, by name")
     arguments.add_argument("--prepare", action="store_true", help="make model and volumes only")
-    arguments.add_argument("--nnunet", nargs=3, type=pathlib.Path, help=argparse.SUPPRESS)
+    arguments.add_argument("--precision", default="f32", help="number format of LiSeg's network")
+    arguments.add_argument("--nnunet", nargs=4, help=argparse.SUPPRESS)
     chosen = arguments.parse_args()
     if chosen.nnunet:
-        predict_with_nnunet(*chosen.nnunet)
+        predict_with_nnunet(*map(pathlib.Path, chosen.nnunet[:3]), chosen.nnunet[3])
         return
     names = chosen.volumes.split(",")
-    checkpoint = make_model(chosen.liseg, chosen.out / "model")
+    models = {}
     for name in names:
+        size, spacing, plan = VOLUMES[name]
+        models[plan] = make_model(chosen.liseg, chosen.out / plan, *PLANS[plan][:2])
         path = chosen.out / name / "images" / f"{name}_0000.nii.gz"
         if not path.exists():
-            make_volume(path, *VOLUMES[name])
+            make_volume(path, size, spacing)
     if chosen.prepare:
         return
     environment = {**os.environ, **{k: str(THREADS) for k in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}}
     print("| volume (x, y, z) | tiles | | LiSeg | nnU-Net | LiSeg / nnU-Net |\n|---|---|---|---|---|---|")
     for name in names:
+        checkpoint, step = models[VOLUMES[name][2]], str(PLANS[VOLUMES[name][2]][2])
         images, ours, theirs = (chosen.out / name / part for part in ("images", "liseg", "nnunet"))
         for folder in (ours, theirs):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
         command = [chosen.liseg, "predict", "--model", checkpoint, "--input", images, "--output", ours, "--precision",
-                   "f32", "--device", "cpu", "--threads", str(THREADS), "--json", "--quiet", "--no-postprocessing"]
+                   chosen.precision, "--device", "cpu", "--threads", str(THREADS), "--step", step, "--json", "--quiet",
+                   "--no-postprocessing"]
         seconds, processor, peak, output = run(command, env=environment)
         network = json.loads(output)["seconds"]["network"]
-        command = [sys.executable, __file__, "--out", chosen.out, "--nnunet", checkpoint, images, theirs]
+        command = [sys.executable, __file__, "--out", chosen.out, "--nnunet", checkpoint, images, theirs, step]
         peer_seconds, peer_processor, peer_peak, output = run(command, env=environment)
         peer = json.loads(output.strip().splitlines()[-1])
         shape = " × ".join(str(n) for n in VOLUMES[name][0])

@@ -1,12 +1,11 @@
 //! Compiles the shim and lets programs find libtorch at run time.
 //!
-//! `shim/shim.cpp` is compiled against the headers that lie beside the libraries torch-sys links.
+//! `shim/*.cpp` is compiled against the headers that lie beside the libraries torch-sys links.
 //!
 //! torch-sys tells its dependents where libtorch lies. This script turns that into a linker
 //! argument for the packages that depend on liseg-nn, whose build scripts pass it to their own
-//! programs and tests: a RUNPATH to libtorch's folder (`LD_LIBRARY_PATH` still goes first), and
-//! `libtorch.so` whether or not a symbol of it is used, because it brings the CUDA libraries
-//! along when that libtorch has them.
+//! programs and tests: a RUNPATH to libtorch's folder (`LD_LIBRARY_PATH` still goes first). The CUDA
+//! libraries are not linked: `runtime::cuda_devices` loads them where there is a driver.
 #![allow(
     clippy::print_stdout,
     reason = "build scripts speak to cargo on standard output"
@@ -24,10 +23,7 @@ fn main() {
     let argument = match os.as_str() {
         "linux" => {
             // The second folder serves a program that was moved to where libtorch lies beside it.
-            format!(
-                "-Wl,--enable-new-dtags,-rpath,{folder},-rpath,$ORIGIN/libtorch/lib,\
-                 --push-state,--no-as-needed,-ltorch,--pop-state"
-            )
+            format!("-Wl,--enable-new-dtags,-rpath,{folder},-rpath,$ORIGIN/libtorch/lib")
         }
         "macos" => format!("-Wl,-rpath,{folder}"),
         _ => return,
@@ -39,7 +35,7 @@ fn main() {
 /// Compiles what tch does not bind. `LIBTORCH_INCLUDE` and `LIBTORCH_CXX11_ABI` mean what they mean to
 /// torch-sys.
 fn compile_shim(libraries: &std::path::Path) {
-    println!("cargo::rerun-if-changed=shim/shim.cpp");
+    println!("cargo::rerun-if-changed=shim");
     for variable in ["LIBTORCH_INCLUDE", "LIBTORCH_CXX11_ABI"] {
         println!("cargo::rerun-if-env-changed={variable}");
     }
@@ -56,6 +52,6 @@ fn compile_shim(libraries: &std::path::Path) {
         .include(root.join("include"))
         .include(root.join("include/torch/csrc/api/include"))
         .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
-        .file("shim/shim.cpp")
+        .files(["shim/shim.cpp", "shim/memory.cpp"])
         .compile("liseg_shim");
 }

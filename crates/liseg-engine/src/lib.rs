@@ -39,6 +39,7 @@ pub mod experiment;
 mod network;
 pub mod predict;
 mod run;
+mod showcase;
 mod state;
 mod tensorboard;
 mod trainer;

@@ -2,7 +2,7 @@
 //!
 //! A file is a row of records, each framed as TFRecord: length (u64), masked CRC-32C of the length,
 //! bytes, masked CRC-32C of the bytes, all little endian. The bytes are an `Event` message of
-//! TensorFlow's `event.proto`; the four fields used here are encoded by hand, which spares a
+//! TensorFlow's `event.proto`; the few fields used here are encoded by hand, which spares a
 //! protobuf compiler.
 
 use crate::{Error, Result};
@@ -11,7 +11,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Writes scalars where `tensorboard --logdir` finds them.
+/// Writes scalars and pictures where `tensorboard --logdir` finds them.
 ///
 /// Every session of a run writes a file of its own; TensorBoard joins them, and drops what an
 /// interrupted session had recorded beyond the step at which the next one begins.
@@ -65,6 +65,29 @@ impl EventWriter {
             return Ok(());
         }
         self.append(&event(step, &Field::message(5, &summary)))
+    }
+
+    /// Records a picture in colour, encoded as PNG, under a tag at `step`, and flushes. TensorBoard shows
+    /// it among its images, with a slider over steps.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn image(
+        &mut self,
+        step: u64,
+        tag: &str,
+        (width, height): (usize, usize),
+        png: &[u8],
+    ) -> Result<()> {
+        /// Red, green, blue.
+        const COLOURS: u64 = 3;
+        let mut image = Field::integer(1, height as u64);
+        image.extend(Field::integer(2, width as u64));
+        image.extend(Field::integer(3, COLOURS));
+        image.extend(Field::message(4, png));
+        let mut item = Field::text(1, tag);
+        item.extend(Field::message(4, &image));
+        self.append(&event(step, &Field::message(5, &Field::message(1, &item))))
     }
 
     /// The event file.
@@ -188,8 +211,40 @@ mod tests {
         assert_eq!(unmasked, 0xe306_9283);
     }
 
+    #[derive(Debug, PartialEq)]
+    enum Value {
+        Scalar(f32),
+        Image {
+            height: u64,
+            width: u64,
+            colours: u64,
+            png: Vec<u8>,
+        },
+    }
+
+    fn decoded(wire: &Wire<'_>) -> Value {
+        match wire {
+            Wire::Float(value) => Value::Scalar(*value),
+            Wire::Bytes(image) => match fields(image).as_slice() {
+                [
+                    (1, Wire::Integer(height)),
+                    (2, Wire::Integer(width)),
+                    (3, Wire::Integer(colours)),
+                    (4, Wire::Bytes(png)),
+                ] => Value::Image {
+                    height: *height,
+                    width: *width,
+                    colours: *colours,
+                    png: png.to_vec(),
+                },
+                _ => panic!("no image"),
+            },
+            _ => panic!("neither scalar nor image"),
+        }
+    }
+
     /// Reads back (step, tag, value) as TensorBoard would, checking every frame.
-    fn read(path: &Path) -> Vec<(u64, String, f32)> {
+    fn read(path: &Path) -> Vec<(u64, String, Value)> {
         let bytes = std::fs::read(path).unwrap();
         let mut rest = bytes.as_slice();
         let mut found = Vec::new();
@@ -207,10 +262,12 @@ mod tests {
                             let Some((1, Wire::Bytes(tag))) = parts.next() else {
                                 panic!()
                             };
-                            let Some((2, Wire::Float(v))) = parts.next() else {
+                            let Some((number @ (2 | 4), wire)) = parts.next() else {
                                 panic!()
                             };
-                            found.push((step, String::from_utf8(tag.to_vec()).unwrap(), v));
+                            let value = decoded(&wire);
+                            assert_eq!(number == 2, matches!(value, Value::Scalar(_)));
+                            found.push((step, String::from_utf8(tag.to_vec()).unwrap(), value));
                         }
                     }
                     _ => {}
@@ -277,12 +334,22 @@ mod tests {
             .unwrap();
         writer.scalars(300, [("loss/supervised", -0.9)]).unwrap();
         writer.scalars(301, []).unwrap();
+        let png = vec![7u8; 300];
+        writer.image(302, "overlay/best", (640, 480), &png).unwrap();
+        let scalar = |step, tag: &str, value| (step, tag.to_owned(), Value::Scalar(value));
+        let image = Value::Image {
+            height: 480,
+            width: 640,
+            colours: 3,
+            png,
+        };
         assert_eq!(
             read(writer.path()),
             [
-                (25, "loss/supervised".to_owned(), -0.5),
-                (25, "seconds_per_step".to_owned(), 1.25),
-                (300, "loss/supervised".to_owned(), -0.9),
+                scalar(25, "loss/supervised", -0.5),
+                scalar(25, "seconds_per_step", 1.25),
+                scalar(300, "loss/supervised", -0.9),
+                (302, "overlay/best".to_owned(), image),
             ]
         );
     }

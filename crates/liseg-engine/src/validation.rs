@@ -2,11 +2,21 @@
 
 use crate::Result;
 use crate::predict::{SlidingWindow, Tta};
+use crate::showcase::{Extremes, Shown};
 use liseg_data::StoredCase;
 use liseg_ssl::Strategy;
-use ndarray::Axis;
+use ndarray::{Array3, Axis};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// What validating found.
+#[derive(Debug, Default)]
+pub(crate) struct Validation {
+    /// The mean Dice of every candidate, by name.
+    pub(crate) scores: Vec<(String, f64)>,
+    /// The best and the worst case of the first candidate.
+    pub(crate) extremes: Extremes,
+}
 
 /// The mean Dice over `cases` of every candidate of a strategy, by name; the first is what predicts.
 ///
@@ -17,10 +27,10 @@ pub(crate) fn validate(
     strategy: &dyn Strategy,
     cases: &[Arc<StoredCase>],
     patch: [usize; 3],
-) -> Result<Vec<(String, f64)>> {
+) -> Result<Validation> {
     let window = SlidingWindow::new(patch, 0.5, Tta::None)?;
-    let mut scores = Vec::new();
-    for candidate in strategy.candidates() {
+    let mut found = Validation::default();
+    for (index, candidate) in strategy.candidates().into_iter().enumerate() {
         let mut sum = 0.0;
         let mut counted = 0;
         for case in cases {
@@ -28,29 +38,38 @@ pub(crate) fn validate(
             let logits = window.predict(&candidate.networks, case.image().view(), &mut || true)?;
             let Some(logits) = logits else { continue };
             let mut counts = [0u64; 3]; // both, predicted, labelled
+            let mut mask = Array3::<u8>::zeros(label.raw_dim());
             let voxels = logits.lanes(Axis(0));
-            for (lane, &label) in voxels.into_iter().zip(&label) {
+            for ((lane, &label), mask) in voxels.into_iter().zip(&label).zip(&mut mask) {
                 let background = lane[0];
                 let predicted = lane.iter().skip(1).any(|&l| l > background);
                 let labelled = label > 0;
+                *mask = u8::from(predicted);
                 counts[0] += u64::from(predicted && labelled);
                 counts[1] += u64::from(predicted);
                 counts[2] += u64::from(labelled);
             }
             let [both, predicted, labelled] = counts.map(|c| c as f64);
             let total = predicted + labelled;
-            sum += if total == 0.0 {
+            let dice = if total == 0.0 {
                 1.0
             } else {
                 2.0 * both / total
             };
+            sum += dice;
             counted += 1;
+            if index == 0 {
+                let case = Arc::clone(case);
+                found.extremes.see(Shown { case, dice, mask });
+            }
         }
         if counted > 0 {
-            scores.push((candidate.name, sum / f64::from(counted)));
+            found
+                .scores
+                .push((candidate.name, sum / f64::from(counted)));
         }
     }
-    Ok(scores)
+    Ok(found)
 }
 
 /// The scores by name, for the log.

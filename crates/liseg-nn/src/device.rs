@@ -37,6 +37,8 @@ impl DeviceChoice {
                     asked: self.to_string(),
                     reason,
                 };
+                // Asked for by name: tried even where no driver is seen.
+                runtime::load_cuda();
                 let count = runtime::cuda_devices().map_err(unavailable)?;
                 if index < count {
                     Ok(Device::Cuda(index))

@@ -104,7 +104,14 @@ impl Conv3d {
         let bias = self.bias.f_to_kind(kind)?;
         let (padded, padding) = self.pad_where_thin(x, kind)?;
         let x = padded.as_ref().unwrap_or(x);
-        Ok(x.f_conv3d(&weight, Some(&bias), self.stride, padding, [1i64; 3], 1)?)
+        let y = x.f_conv3d(&weight, Some(&bias), self.stride, padding, [1i64; 3], 1)?;
+        // libtorch computes small single samples in f32 in the default layout. Left so, the maps above
+        // would be joined in it, and oneDNN would reorder the largest of them.
+        let channels_last = |t: &Tensor| t.stride().get(1) == Some(&1);
+        if x.device() == Device::Cpu && channels_last(x) && !channels_last(&y) {
+            return to_compute_layout(&y, kind);
+        }
+        Ok(y)
     }
 
     /// The padding left to the convolution and, where it must not pad along z, the padded map.
@@ -292,6 +299,38 @@ impl InstanceNorm {
         Ok(Tensor::f_cat(&normalised, 0)?)
     }
 
+    /// [`InstanceNorm::forward`] that writes over its argument where no gradient is recorded, and so needs
+    /// no second map; the same values.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn forward_over(&self, x: Tensor) -> Result<Tensor> {
+        if x.device() != Device::Cpu || crate::records_gradients() {
+            return self.forward(&x);
+        }
+        let channels = self.weight.size();
+        let on_cpu = (Kind::Float, Device::Cpu);
+        let mean = Tensor::f_empty(channels.as_slice(), on_cpu)?;
+        let deviation = Tensor::f_empty(channels.as_slice(), on_cpu)?;
+        for i in 0..x.size()[0] {
+            let one = x.f_narrow(0, i, 1)?;
+            // Statistics are complete before the first value is written.
+            let _ = one.f_native_batch_norm_out(
+                &one,
+                &mean,
+                &deviation,
+                Some(&self.weight),
+                Some(&self.bias),
+                None::<&Tensor>,
+                None::<&Tensor>,
+                true,
+                0.1,
+                NORM_EPSILON,
+            )?;
+        }
+        Ok(x)
+    }
+
     fn forward_one(&self, x: &Tensor) -> Result<Tensor> {
         Ok(x.f_batch_norm(
             Some(&self.weight),
@@ -397,6 +436,15 @@ mod tests {
             assert!((&y - reference).abs().max().double_value(&[]) < 1e-5);
             let mean = y.mean_dim([2i64, 3, 4].as_slice(), false, Kind::Float);
             assert!(mean.abs().max().double_value(&[]) < 1e-5);
+            let _guard = tch::no_grad_guard();
+            for kind in [Kind::Float, Kind::BFloat16] {
+                let x = x.to_kind(kind);
+                let y = norm.forward(&x).unwrap();
+                let place = x.data_ptr();
+                let over = norm.forward_over(x).unwrap();
+                assert!(over.equal(&y), "{kind:?}");
+                assert_eq!((over.data_ptr(), over.stride()), (place, y.stride()));
+            }
         }
     }
 
@@ -445,6 +493,15 @@ mod tests {
             assert!((&a - &b).abs().max().double_value(&[]) < 1e-5);
             let b = upsample_nearest(&leaky_relu(norm.forward(&b).unwrap()).unwrap(), [1, 2, 2]);
             assert_eq!(b.unwrap().stride()[1], 1, "the layout was lost on the way");
+            // Small enough for its other convolution.
+            let small = input([1, channels, 4, 6, 8]);
+            let (a, b) = (
+                conv.forward(&small).unwrap(),
+                conv.forward(&to_compute_layout(&small, Kind::Float).unwrap()),
+            );
+            let b = b.unwrap();
+            assert!((&a - &b).abs().max().double_value(&[]) < 1e-5);
+            assert_eq!((a.stride()[4], b.stride()[1]), (1, 1));
         }
     }
 

@@ -1,4 +1,4 @@
-//! What tch does not bind, through a small piece of C++ (`shim/shim.cpp`).
+//! What tch does not bind, through a small piece of C++ (`shim`).
 //!
 //! The only module of this crate that is unsafe for libtorch's sake; what it offers is safe.
 
@@ -55,6 +55,9 @@ unsafe extern "C" {
     ) -> *mut c_char;
     fn liseg_cuda_memory(index: i64, now: *mut i64, peak: *mut i64) -> *mut c_char;
     fn liseg_cuda_reset(index: i64) -> *mut c_char;
+    fn liseg_reuse_memory();
+    fn liseg_release_memory();
+    fn liseg_count_memory(live: *mut i64, peak: *mut i64, kept: *mut i64);
 }
 
 /// The outcome of a call: nothing, or the text of a C++ exception.
@@ -230,4 +233,26 @@ pub(crate) fn cuda_memory(index: usize) -> Result<(u64, u64)> {
 pub(crate) fn cuda_reset(index: usize) -> Result<()> {
     // SAFETY: the C++ side catches what a missing device throws.
     outcome(unsafe { liseg_cuda_reset(index as i64) })
+}
+
+/// From here on, blocks of tensors on the CPU are reused.
+pub(crate) fn reuse_memory() {
+    // libtorch's table of allocators has no lock.
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    // SAFETY: replaces a pointer to one allocator by that to another, which is never destroyed.
+    ONCE.call_once(|| unsafe { liseg_reuse_memory() });
+}
+
+/// Returns blocks that wait for reuse to the system.
+pub(crate) fn release_memory() {
+    // SAFETY: unmaps pages that no tensor lies in, under the allocator's lock.
+    unsafe { liseg_release_memory() }
+}
+
+/// Bytes of large tensors on the CPU: (now, at most since the last release, kept for reuse).
+pub(crate) fn count_memory() -> [u64; 3] {
+    let [mut live, mut peak, mut kept] = [0i64; 3];
+    // SAFETY: all three point to integers of ours.
+    unsafe { liseg_count_memory(&raw mut live, &raw mut peak, &raw mut kept) };
+    [live, peak, kept].map(|bytes| u64::try_from(bytes).unwrap_or(0))
 }

@@ -87,24 +87,22 @@ impl ResidualBlock {
         .flatten()
     }
 
-    /// Drops every map as soon as nothing here needs it: without a graph to keep them, memory is that
-    /// of three maps beside the input.
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let y = self.conv1.forward(x)?;
-        let y = consume(y, |y| self.norm1.forward(y))?;
-        let y = consume(leaky_relu(y)?, |y| self.conv2.forward(y))?;
-        let mut y = consume(y, |y| self.norm2.forward(y))?;
-        let _ = match &self.shortcut {
-            Some(shortcut) => y.f_add_(&shortcut.forward(x)?)?,
-            None => y.f_add_(x)?,
+    /// Drops every map as soon as nothing here needs it: without a graph to keep them, memory is that of
+    /// two maps beside the input, and of three once the input is gone.
+    fn forward(&self, x: Tensor) -> Result<Tensor> {
+        let y = self.conv1.forward(&x)?;
+        let y = leaky_relu(self.norm1.forward_over(y)?)?;
+        let across = match &self.shortcut {
+            Some(shortcut) => shortcut.forward(&x)?,
+            None => x.shallow_clone(),
         };
-        leaky_relu(y)
+        drop(x);
+        let z = self.conv2.forward(&y)?;
+        drop(y);
+        let mut z = self.norm2.forward_over(z)?;
+        let _ = z.f_add_(&across)?;
+        leaky_relu(z)
     }
-}
-
-/// Applies `f` to a map and drops the map.
-fn consume(map: Tensor, f: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
-    f(&map)
 }
 
 /// The residual blocks of one stage.
@@ -142,10 +140,9 @@ impl Stage {
             .find(|weight| weight.requires_grad())
     }
 
-    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let mut x = x.shallow_clone();
+    pub(crate) fn forward(&self, mut x: Tensor) -> Result<Tensor> {
         for block in &self.0 {
-            x = block.forward(&x)?;
+            x = block.forward(x)?;
         }
         Ok(x)
     }

@@ -6,53 +6,98 @@ use liseg_nn::tch::Kind;
 
 impl StuNetConfig {
     /// The memory, in bytes, that a forward pass without gradients takes at its worst on `batch`
-    /// patches of `patch` voxels (z, y, x), in activations of `kind`; weights are left out.
+    /// patches of `patch` voxels (z, y, x), in activations of `kind`, on a CPU: input, maps, logits in f32,
+    /// and the weights of a convolution as it rearranges them. The weights themselves are left out.
     ///
-    /// Follows the network's own order: the skip maps that wait, and the maps that a block holds at
-    /// once — its input, the two convolutions' results as far as they live, the shortcut and the
-    /// sum. The finest decoder block is the worst for every published size.
+    /// Follows the network's own order: the skip maps that wait, and what a block holds at once. In the
+    /// encoder that are three maps; in the decoder two joined ones and three of its own, one of which the
+    /// 1×1×1 convolution takes for itself. The finest decoder block is the worst for every published size.
     pub fn inference_bytes(&self, patch: [usize; 3], batch: usize, kind: Kind) -> u64 {
-        let maps = maps(patch, &self.strides, &self.widths);
-        let waiting = |stage: usize| maps[..stage].iter().sum::<u64>();
-        let encoder = (0..6).map(|stage| waiting(stage) + 4 * maps[stage]);
-        // Input of twice the width, then four maps.
-        let decoder = (0..5).map(|stage| waiting(stage) + 6 * maps[stage]);
-        let worst = encoder.chain(decoder).max().unwrap_or(0);
-        let ends = ends(patch, self.input_channels, self.classes);
-        batch as u64 * (worst * kind.elt_size_in_bytes() as u64 + ends)
+        let pass = Pass {
+            patch,
+            batch,
+            kind,
+            channels: self.input_channels,
+            classes: self.classes,
+        };
+        pass.bytes(&self.strides, &self.widths, [3, 5])
     }
 }
 
 impl UnetConfig {
-    /// As [`StuNetConfig::inference_bytes`]; a convolution holds its input, its result and the
-    /// normalised copy of that.
+    /// As [`StuNetConfig::inference_bytes`]; a convolution of the encoder holds its input and its result.
     pub fn inference_bytes(&self, patch: [usize; 3], batch: usize, kind: Kind) -> u64 {
-        let maps = maps(patch, &self.strides, &self.features_per_stage);
-        let waiting = |stage: usize| maps[..stage].iter().sum::<u64>();
-        let encoder = (0..maps.len()).map(|stage| waiting(stage) + 3 * maps[stage]);
-        // Input of twice the width, then two maps.
-        let decoder = (0..maps.len() - 1).map(|stage| waiting(stage) + 4 * maps[stage]);
-        let worst = encoder.chain(decoder).max().unwrap_or(0);
-        let ends = ends(patch, self.input_channels, self.classes);
-        batch as u64 * (worst * kind.elt_size_in_bytes() as u64 + ends)
+        let pass = Pass {
+            patch,
+            batch,
+            kind,
+            channels: self.input_channels,
+            classes: self.classes,
+        };
+        pass.bytes(&self.strides, &self.features_per_stage, [2, 4])
     }
 }
 
-/// Numbers in a map of each stage.
-fn maps(patch: [usize; 3], strides: &[[usize; 3]], widths: &[i64]) -> Vec<u64> {
-    let voxels = |shape: &[usize; 3]| shape.iter().product::<usize>() as u64;
-    let shapes = grids(patch, strides);
-    shapes
-        .iter()
-        .zip(widths)
-        .map(|(shape, &width)| voxels(shape) * width as u64)
-        .collect()
+/// A forward pass of some network.
+struct Pass {
+    patch: [usize; 3],
+    batch: usize,
+    kind: Kind,
+    channels: i64,
+    classes: i64,
 }
 
-/// The input and the logits in f32, and what softmax makes of them, in bytes.
-fn ends(patch: [usize; 3], channels: i64, classes: i64) -> u64 {
-    let voxels = patch.iter().product::<usize>() as u64;
-    4 * voxels * (channels as u64 + 2 * classes as u64)
+impl Pass {
+    /// With strides between stages, channels of each stage, and the maps that a block holds at once: of the
+    /// encoder beside its input, of the decoder with it.
+    fn bytes(&self, strides: &[[usize; 3]], widths: &[i64], [encoding, decoding]: [u64; 2]) -> u64 {
+        let number = self.kind.elt_size_in_bytes() as u64;
+        let voxels = |shape: &[usize; 3]| (self.batch * shape.iter().product::<usize>()) as u64;
+        let shapes = grids(self.patch, strides);
+        let maps: Vec<u64> = shapes
+            .iter()
+            .zip(widths)
+            .map(|(shape, &width)| voxels(shape) * width as u64)
+            .collect();
+        let waiting = |stage: usize| maps[..stage].iter().sum::<u64>();
+        // A kernel of 3×3×3 channels-last, in the order that oneDNN wants, and narrowed where it is.
+        let copies = if self.kind == Kind::Float { 2 } else { 3 };
+        let kernel = |stage: usize| copies * 27 * (widths[stage] * widths[stage]) as u64;
+        let unfolded = |stage: usize, inputs: i64, at: usize| {
+            self.unfolded(inputs as u64, &shapes[at], voxels(&shapes[stage]))
+        };
+        let encoder = (0..maps.len()).map(|s| {
+            let first = s
+                .checked_sub(1)
+                .map_or(0, |before| unfolded(s, widths[before], before));
+            let copies = first.max(unfolded(s, widths[s], s));
+            waiting(s) + encoding * maps[s] + kernel(s).max(copies)
+        });
+        let decoder = (0..maps.len() - 1).map(|s| {
+            let copies = unfolded(s, 2 * widths[s], s).max(unfolded(s, widths[s], s));
+            waiting(s) + decoding * maps[s] + (2 * kernel(s)).max(copies)
+        });
+        let stages = encoder.chain(decoder).max().unwrap_or(0);
+        let patch = voxels(&self.patch);
+        let logits = patch * self.classes as u64;
+        // The last map gives logits, which are then widened.
+        let head = (maps[0] + logits) * number + if number == 4 { 0 } else { 4 * logits };
+        4 * patch * self.channels as u64 + (stages * number).max(head)
+    }
+}
+
+impl Pass {
+    /// Numbers beside the maps where libtorch unfolds the input of a convolution instead of calling
+    /// oneDNN: every voxel with its neighbours, the input and the result in another layout. It does so
+    /// for single samples in f32 whose channels times slices times rows are few.
+    fn unfolded(&self, inputs: u64, [z, y, x]: &[usize; 3], outputs: u64) -> u64 {
+        const FEW: u64 = 20_480;
+        let (z, y, x) = (*z as u64, *y as u64, *x as u64);
+        if self.kind != Kind::Float || self.batch > 1 || inputs * z * y > FEW {
+            return 0;
+        }
+        inputs * (27 * outputs + z * y * x)
+    }
 }
 
 #[cfg(test)]
@@ -60,12 +105,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_finest_decoder_block_is_the_worst() {
+    fn the_finest_decoder_block_is_the_worst_but_for_many_classes() {
         let config = StuNetConfig::small(2);
         let voxels = 64 * 64 * 64u64;
-        let expected = 6 * 16 * voxels * 4 + voxels * 5 * 4;
+        let kernel = 2 * 27 * 16 * 16;
+        let expected = 4 * voxels + (5 * 16 * voxels + 2 * kernel) * 4;
         assert_eq!(config.inference_bytes([64; 3], 1, Kind::Float), expected);
         let narrow = config.inference_bytes([64; 3], 2, Kind::BFloat16);
-        assert_eq!(narrow, 2 * (6 * 16 * voxels * 2 + voxels * 5 * 4));
+        assert_eq!(
+            narrow,
+            2 * 4 * voxels + (2 * 5 * 16 * voxels + 3 * kernel) * 2
+        );
+        let many = StuNetConfig::small(105).inference_bytes([64; 3], 1, Kind::Float);
+        assert_eq!(many, 4 * voxels + (16 + 105) * voxels * 4);
     }
 }

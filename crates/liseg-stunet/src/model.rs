@@ -118,10 +118,12 @@ impl StuNet {
 
     fn encode(&self, stage: &Stage, x: Tensor) -> Result<Tensor> {
         if !(self.config.checkpointing && records_gradients()) {
-            return stage.forward(&x);
+            return stage.forward(x);
         }
         let again = stage.shallow_clone();
-        checkpointed(&x, None, stage.trained(), move |x| again.forward(&x[0]))
+        checkpointed(&x, None, stage.trained(), move |x| {
+            again.forward(x[0].shallow_clone())
+        })
     }
 
     fn join(&self, stage: &DecoderStage, coarse: Tensor, skip: Tensor) -> Result<Tensor> {
@@ -170,7 +172,7 @@ impl DecoderStage {
         let enlarged = upsample_nearest(&mixed, self.factor)?;
         drop(mixed);
         let joined = Tensor::f_cat(&[enlarged, skip], 1)?;
-        self.stage.forward(&joined)
+        self.stage.forward(joined)
     }
 }
 

@@ -147,6 +147,10 @@ pub(crate) enum Outcome {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let shared = &arguments.shared;
+    match &arguments.verb {
+        Verb::Predict(_) | Verb::Submit(_) => liseg::nn::runtime::return_large_blocks(),
+        _ => liseg::nn::runtime::keep_large_blocks(),
+    }
     set_threads(shared)?;
     match &arguments.verb {
         Verb::Demo(verb) => verb.run(shared),
@@ -176,7 +180,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
 }
 
 fn set_threads(shared: &Shared) -> Result<()> {
-    liseg::nn::runtime::keep_large_blocks();
     let Some(threads) = shared.threads.map(usize::from) else {
         return Ok(());
     };

@@ -97,24 +97,29 @@ fn a_killed_cohort_is_completed_by_resuming() {
     let output = liseg(&arguments(path(&whole)));
     assert!(output.status.success(), "{}", stderr(&output));
 
-    let mut process = command(&arguments(path(&killed))).spawn().unwrap();
-    let start = Instant::now();
-    while masks(&killed).len() < 3 {
-        assert!(
-            start.elapsed() < Duration::from_secs(60),
-            "no mask after a minute"
-        );
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    process.kill().unwrap(); // SIGKILL
-    process.wait().unwrap();
-    let left = masks(&killed);
-    assert!(left.len() < 12, "it was done before it was killed");
-    for mask in &left {
-        assert_eq!(read_labels(mask).unwrap().volume.shape(), [16, 48, 48]);
+    // Killed three times, each time after further masks, and so at whatever point of one.
+    let resuming = [&arguments(path(&killed))[..], &["--resume"]].concat();
+    let mut left = Vec::new();
+    for wanted in [2, 4, 6] {
+        let mut process = command(&resuming).spawn().unwrap();
+        let start = Instant::now();
+        while masks(&killed).len() < wanted {
+            assert!(
+                start.elapsed() < Duration::from_secs(120),
+                "no mask after two minutes"
+            );
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        process.kill().unwrap(); // SIGKILL
+        process.wait().unwrap();
+        left = masks(&killed);
+        assert!(left.len() < 12, "it was done before it was killed");
+        for mask in &left {
+            assert_eq!(read_labels(mask).unwrap().volume.shape(), [16, 48, 48]);
+        }
     }
 
-    let output = liseg(&[&arguments(path(&killed))[..], &["--resume"]].concat());
+    let output = liseg(&resuming);
     assert!(output.status.success(), "{}", stderr(&output));
     let result = stdout_json(&output);
     assert_eq!(result["skipped"].as_array().unwrap().len(), left.len());
@@ -171,12 +176,19 @@ fn memory_is_foretold_and_kept() {
             read_labels(b).unwrap().volume
         );
     }
-    let [foretold, held] = [&tight["memory"]["predicted_peak"], &tight["peak_memory"]];
-    let ratio = foretold.as_f64().unwrap() / held.as_f64().unwrap();
-    assert!(
-        (ratio - 1.0).abs() < 0.2,
-        "{ratio} of what was held was foretold"
-    );
+    // Other ways to predict, each in a process of its own.
+    let other = |name: &str, extra: &[&str]| stdout_json(&predict(path(&at(name)), extra));
+    let wide = other("wide", &["--precision", "f32", "--tta", "x"]);
+    let twice = ["--run", path(&run), "--uncertainty", "--probabilities"];
+    let narrow = other("narrow", &[&twice[..], &["--precision", "bf16"]].concat());
+    for result in [&free, &tight, &wide, &narrow] {
+        let [foretold, held] = [&result["memory"]["predicted_peak"], &result["peak_memory"]];
+        let ratio = foretold.as_f64().unwrap() / held.as_f64().unwrap();
+        assert!(
+            (ratio - 1.0).abs() < 0.2,
+            "{ratio} of what was held was foretold: {result}"
+        );
+    }
     let refused = predict(path(&at("none")), &["--max-memory", "20MB"]);
     assert_eq!(refused.status.code(), Some(2));
     let text = stderr(&refused);

@@ -119,7 +119,11 @@ impl Model {
         if path.is_dir() {
             return Self::of_run(&RunFolder::open(path)?, device, precision);
         }
-        let (tensors, facts) = checkpoint::read(path)?;
+        let beginnings = |facts: &BTreeMap<String, String>| {
+            let bundle = facts.contains_key(CONTENTS);
+            (!bundle).then(|| Description::predictors(facts)).flatten()
+        };
+        let (tensors, facts) = checkpoint::read_beginning(path, beginnings)?;
         if facts.contains_key(CONTENTS) {
             return Self::of_contents(path, &tensors, &facts, device, precision);
         }

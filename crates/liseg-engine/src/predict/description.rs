@@ -41,6 +41,14 @@ impl Description {
         description.plan.validate()?;
         Ok(description)
     }
+
+    /// How the names of the tensors begin that the networks which predict are made of, where that can be
+    /// read.
+    pub(super) fn predictors(facts: &BTreeMap<String, String>) -> Option<Vec<String>> {
+        let description: Self = serde_json::from_str(facts.get(KEY)?).ok()?;
+        let names = description.predictors.iter();
+        Some(names.map(|name| format!("{name}.")).collect())
+    }
 }
 
 /// The facts that let a model find its way in a checkpoint.

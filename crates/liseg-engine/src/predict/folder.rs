@@ -228,6 +228,7 @@ fn plan_memory(
         .collect();
     liseg_nn::runtime::release_free_memory();
     let resident = liseg_nn::runtime::resident_memory_bytes().unwrap_or(0);
+    let before = liseg_nn::runtime::peak_memory_bytes().unwrap_or(resident);
     let mut window = model.window().clone();
     let estimate = |window: &super::SlidingWindow| {
         worst(
@@ -239,7 +240,7 @@ fn plan_memory(
     let plan = choose(
         &mut window,
         todo.len(),
-        resident,
+        (resident, before),
         options.max_memory,
         &estimate,
     )?;
@@ -453,6 +454,8 @@ fn one_by_one(
     for &(index, file) in todo {
         let segmented = load(file, &plans)
             .and_then(|loaded| segment(model, (index, file), loaded, options, work));
+        // No stage is to hold what another one keeps for reuse.
+        liseg_nn::runtime::release_free_memory();
         match segmented {
             Ok(Some(done)) => {
                 let written = write(file, done, work.output, &facts);

@@ -1,4 +1,22 @@
 //! How much memory a prediction will take, before it begins.
+//!
+//! Counted from what the code holds; n is the number of voxels of the file, m that of the image on the
+//! plan's grid, t that of a batch of tiles, C the classes, all floats of 4 bytes unless said otherwise.
+//!
+//! | when | what |
+//! |---|---|
+//! | always | the process as it is before the first image: libtorch, weights |
+//! | loading | the file's voxels and its compressed bytes, or the volume before and after turning, or before and after resampling, whichever is most |
+//! | tiles | the image on the plan's grid, 4 m |
+//! | | sums of tiles over one tile's thickness of slices, for each channel, in f32 or f16 |
+//! | | the answers of the networks, 4 t for each channel |
+//! | | one network's pass ([`Architecture::inference_bytes`](liseg_stunet::Architecture::inference_bytes)) and what waits meanwhile: logits of earlier flips and networks, 4 C t each; a sixteenth more for blocks that do not fit together |
+//! | | labels, n, and maps that were asked for, 4 n each |
+//! | | code and tables of libtorch that the first pass touches |
+//! | writing | labels and maps, once more where axes are turned back, and buffers |
+//!
+//! Stages add up where they work at once; else the largest counts, and memory that waits for reuse is
+//! returned between them. What the process held while it loaded weights counts as well.
 
 use super::accumulator::Storage;
 use super::sliding_window::SlidingWindow;
@@ -55,21 +73,55 @@ pub(super) struct Job {
     pub(super) maps: usize,
 }
 
-/// How much more than its live activations a network on the CPU holds. The allocator keeps large blocks
-/// for reuse ([`liseg_nn::runtime::keep_large_blocks`]), and a block asked for with an alignment rarely
-/// fits into one of the same size that was freed. Measured with STU-Net-S, patches of 48×192×224, bf16.
-const HELD: f64 = 2.4;
+/// The networks at work on a batch of tiles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Passes {
+    /// The largest forward pass, input included, in bytes.
+    pub(super) forward: u64,
+    /// Voxels of the batch.
+    pub(super) voxels: u64,
+    pub(super) classes: u64,
+    /// How many networks answer, and in how many flips.
+    pub(super) networks: u64,
+    pub(super) flips: u64,
+    /// Whether each network's probabilities are kept to be compared.
+    pub(super) disagreement: bool,
+}
+
+impl Passes {
+    /// Memory of tensors at its worst, see [`Ensemble::answer`](super::ensemble::Ensemble::answer).
+    fn bytes(self) -> u64 {
+        let logits = 4 * self.voxels * self.classes;
+        let several = self.networks > 1;
+        let flipped = if self.flips > 1 { 4 * self.voxels } else { 0 };
+        // Sums over flips and over networks, and the maps of the networks before.
+        let waiting = u64::from(self.flips > 1)
+            + u64::from(several)
+            + if self.disagreement {
+                self.networks - 1
+            } else {
+                0
+            };
+        // An answer, what is made of it, and the new sum.
+        let answering = 4 * self.voxels + 3 * logits;
+        let live = flipped + waiting * logits + self.forward.max(answering);
+        live + live / 16
+    }
+}
+
+/// Code and tables of libtorch, and its compiled kernels, that the first pass of a network touches.
+const FIRST_PASS: u64 = 16 << 20;
 
 /// Buffers that compressing and everything small takes.
-const SMALL: u64 = 48 << 20;
+const SMALL: u64 = 8 << 20;
 
-/// The stages of one image; `network` is the largest sum of live activations for one batch of tiles.
+/// The stages of one image; `passes` is `None` where networks do not compute in this memory.
 pub(super) fn of_case(
     file: FileSize,
     plan: &Plan,
     window: &SlidingWindow,
     job: Job,
-    network: u64,
+    passes: Option<Passes>,
 ) -> CaseMemory {
     let geometry = file.geometry;
     let (n, source) = (geometry.voxels() as u64, geometry.orientation());
@@ -103,9 +155,9 @@ pub(super) fn of_case(
     let tile = window.tile();
     let slices: usize = (1..3).map(|a| planned[a].max(tile[a])).product();
     let sums = (job.channels * tile[0] * slices * window.storage.bytes()) as u64;
-    let answers = (window.batch * (job.channels + 2) * tile.iter().product::<usize>() * 4) as u64;
+    let answers = (window.batch * job.channels * tile.iter().product::<usize>() * 4) as u64;
     let maps = 4 * n * job.maps as u64;
-    let network = (network as f64 * HELD) as u64;
+    let network = FIRST_PASS + passes.map_or(0, Passes::bytes);
     CaseMemory {
         loading,
         tiles: 4 * m + sums + answers + n + maps + network + SMALL,
@@ -125,6 +177,8 @@ pub(super) fn of_case(
 pub struct MemoryPlan {
     /// What the process holds before the first image, weights included.
     pub resident: u64,
+    /// What it has held at most until then, as while weights were loaded.
+    pub before: u64,
     /// The worst image in each stage.
     pub worst: CaseMemory,
     /// Whether the next image is loaded and the last one written while tiles run.
@@ -148,7 +202,7 @@ pub struct MemoryPlan {
 pub(super) fn choose(
     window: &mut SlidingWindow,
     images: usize,
-    resident: u64,
+    (resident, before): (u64, u64),
     limit: Option<u64>,
     estimate: &dyn Fn(&SlidingWindow) -> CaseMemory,
 ) -> Result<MemoryPlan> {
@@ -175,18 +229,20 @@ pub(super) fn choose(
         };
         let plan = MemoryPlan {
             resident,
+            before,
             worst,
             together,
             batch,
             storage,
-            peak: resident + stages,
+            peak: before.max(resident + stages),
         };
-        if limit.is_none_or(|limit| plan.peak <= limit) {
+        // What is past cannot be made smaller.
+        if limit.is_none_or(|limit| resident + stages <= limit) {
             return Ok(plan);
         }
         last = Some(plan);
     }
-    let needed = last.map_or(0, |plan| plan.peak);
+    let needed = last.map_or(0, |plan| plan.resident + plan.worst.one_by_one());
     let worst = last.map_or_else(CaseMemory::default, |plan| plan.worst);
     let stage = if worst.one_by_one() == worst.tiles {
         "segmenting it on the plan's grid; a smaller patch, a smaller network or --precision bf16 takes less"
@@ -231,7 +287,7 @@ mod tests {
         let way = |limit: u64| -> Result<(bool, usize, Storage)> {
             let mut window = SlidingWindow::new([8; 3], 0.5, Tta::None).unwrap();
             window.batch = 2;
-            let plan = choose(&mut window, 5, 1000, Some(limit), &fixed)?;
+            let plan = choose(&mut window, 5, (1000, 1200), Some(limit), &fixed)?;
             assert_eq!((window.batch, window.storage), (plan.batch, plan.storage));
             assert!(plan.peak <= limit);
             Ok((plan.together, plan.batch, plan.storage))
@@ -250,7 +306,36 @@ mod tests {
     #[test]
     fn a_single_image_has_nothing_to_overlap_with() {
         let mut window = SlidingWindow::new([8; 3], 0.5, Tta::None).unwrap();
-        let plan = choose(&mut window, 1, 1000, None, &fixed).unwrap();
+        let plan = choose(&mut window, 1, (1000, 1200), None, &fixed).unwrap();
         assert_eq!((plan.together, plan.peak), (false, 1800));
+        let plan = choose(&mut window, 1, (1000, 2000), None, &fixed).unwrap();
+        assert_eq!(plan.peak, 2000, "loading weights took more");
+    }
+
+    #[test]
+    fn what_waits_for_other_flips_and_networks_is_counted() {
+        let one = Passes {
+            forward: 16_000,
+            voxels: 100,
+            classes: 2,
+            networks: 1,
+            flips: 1,
+            disagreement: false,
+        };
+        assert_eq!(one.bytes(), 17_000);
+        let flipped = Passes { flips: 8, ..one };
+        assert_eq!(flipped.bytes(), (16_000 + 400 + 800) * 17 / 16);
+        let three = Passes {
+            networks: 3,
+            disagreement: true,
+            ..one
+        };
+        assert_eq!(three.bytes(), (16_000 + 3 * 800) * 17 / 16);
+        // Many classes: not the pass is the worst, but what is made of its logits.
+        let many = Passes {
+            classes: 100,
+            ..one
+        };
+        assert_eq!(many.bytes(), (400 + 3 * 40_000) * 17 / 16);
     }
 }

@@ -50,7 +50,7 @@ impl Model {
     /// # Errors
     /// When the file is damaged, is no LiSeg checkpoint or does not fit its own description.
     pub fn load(path: &Path, device: Device, precision: Precision) -> Result<Self> {
-        let (tensors, facts) = checkpoint::read(path)?;
+        let (tensors, facts) = checkpoint::read_beginning(path, Description::predictors)?;
         Self::of_tensors(path, &tensors, &facts, device, precision)
     }
 
@@ -363,17 +363,24 @@ impl Model {
             maps: if outputs.probabilities { foreground } else { 0 }
                 + if outputs.uncertainty { 1 + known } else { 0 },
         };
-        let networks = self.networks.iter().map(|Loaded { shape, network }| {
-            let device = network.parameters().device();
-            if device == Device::Cpu {
+        let forward = self
+            .networks
+            .iter()
+            .filter_map(|Loaded { shape, network }| {
+                let device = network.parameters().device();
                 let kind = shape.precision().kind(device);
-                shape.inference_bytes(self.window.tile(), window.batch, kind)
-            } else {
-                0
-            }
+                let bytes = || shape.inference_bytes(self.window.tile(), window.batch, kind);
+                (device == Device::Cpu).then(bytes)
+            });
+        let passes = forward.max().map(|forward| memory::Passes {
+            forward,
+            voxels: (window.batch * self.window.tile().iter().product::<usize>()) as u64,
+            classes: self.plan().classes() as u64,
+            networks: self.networks.len() as u64,
+            flips: window.tta().passes() as u64,
+            disagreement: channels.disagreement,
         });
-        let mut found =
-            memory::of_case(file, self.plan(), window, job, networks.max().unwrap_or(0));
+        let mut found = memory::of_case(file, self.plan(), window, job, passes);
         if let Some(by) = self.coarse.as_ref().and_then(|coarse| coarse.by.as_ref()) {
             let other = by.memory(file, Outputs::default(), window);
             found.loading += other.loading;

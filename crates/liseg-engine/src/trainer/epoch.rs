@@ -76,7 +76,13 @@ impl Trainer<'_> {
             .iter()
             .filter_map(|id| self.store.get(id).cloned())
             .collect();
-        let scores = validate(self.strategy.as_ref(), &cases, self.patch)?;
+        let found = validate(self.strategy.as_ref(), &cases, self.patch)?;
+        if let Some(events) = &mut self.events {
+            found
+                .extremes
+                .write_events(self.progress.iteration, events)?;
+        }
+        let scores = found.scores;
         let Some((_, score)) = scores.first() else {
             return Ok(None);
         };

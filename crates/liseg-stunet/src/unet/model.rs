@@ -25,11 +25,10 @@ pub struct Unet {
 struct Stack(Vec<(Conv3d, InstanceNorm)>);
 
 impl Stack {
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let mut x = x.shallow_clone();
+    fn forward(&self, mut x: Tensor) -> Result<Tensor> {
         for (convolution, norm) in &self.0 {
             x = convolution.forward(&x)?;
-            x = leaky_relu(norm.forward(&x)?)?;
+            x = leaky_relu(norm.forward_over(x)?)?;
         }
         Ok(x)
     }
@@ -71,7 +70,7 @@ impl DecoderStage {
         let enlarged = self.upsample.forward(&coarse)?;
         drop(coarse);
         let joined = Tensor::f_cat(&[enlarged, skip], 1)?;
-        self.stack.forward(&joined)
+        self.stack.forward(joined)
     }
 
     fn shallow_clone(&self) -> Self {
@@ -201,10 +200,12 @@ impl Unet {
 
     fn encode(&self, stage: &Stack, x: Tensor) -> Result<Tensor> {
         if !(self.config.checkpointing && records_gradients()) {
-            return stage.forward(&x);
+            return stage.forward(x);
         }
         let again = stage.shallow_clone();
-        checkpointed(&x, None, stage.trained(), move |x| again.forward(&x[0]))
+        checkpointed(&x, None, stage.trained(), move |x| {
+            again.forward(x[0].shallow_clone())
+        })
     }
 
     fn join(&self, stage: &DecoderStage, coarse: Tensor, skip: Tensor) -> Result<Tensor> {

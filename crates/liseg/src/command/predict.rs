@@ -322,6 +322,7 @@ fn report(outcome: &FolderOutcome, output: &Path, shared: &Shared) {
             "seconds": outcome.seconds,
             "memory": outcome.memory.map(|plan| json!({
                 "predicted_peak": plan.peak,
+                "resident": plan.resident,
                 "together": plan.together,
             })),
             "peak_memory": liseg::nn::runtime::peak_memory_bytes(),
