@@ -10,9 +10,10 @@
 )]
 
 use liseg_nn::tch::{Device, Kind, Tensor};
-use liseg_nn::{Precision, SegmentationNet, Weights, checkpoint};
+use liseg_nn::{Precision, SegmentationNet, TensorMap, Weights, checkpoint};
 use liseg_stunet::{Size, StuNet, StuNetConfig};
 use liseg_volume::Seed;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 fn reference() -> Option<(PathBuf, serde_json::Value)> {
@@ -90,20 +91,18 @@ fn logits_and_gradients_match_the_reference() {
         );
 
         let (io, _) = checkpoint::read(&folder.join(case["io"].as_str().unwrap())).unwrap();
-        // The half-precision case records the logits of the weights before they were rounded to
-        // half. PyTorch itself, given the rounded ones, is 0.022 off, and so are we.
-        let stated = case["tolerance_abs"].as_f64().unwrap();
-        let tolerance = if case["checkpoint_kind"] == "half" {
-            0.03
-        } else {
-            stated
-        };
+        let tolerance = case["tolerance_abs"].as_f64().unwrap();
+        let half = case["checkpoint_kind"] == "half";
         let scales = net.forward_scales(&io["input"]).unwrap();
         for (i, logits) in scales.iter().enumerate() {
             close(
                 logits,
                 &io[&format!("logits_{i}")],
-                tolerance,
+                if half {
+                    OFF_BY_ROUNDING[i] + 1e-4
+                } else {
+                    tolerance
+                },
                 &format!("{name} logits {i}"),
             );
         }
@@ -123,6 +122,54 @@ fn logits_and_gradients_match_the_reference() {
             close(&gradient, expected, tolerance, &format!("{name} {key}"));
         }
     }
+}
+
+/// How far PyTorch's own logits, of the weights that the half-precision file holds, are from the recorded
+/// ones, which are of the weights before they were rounded to half. Drawing the lost digits at random moves
+/// logits as far: by 0.019 to 0.034 at the finest scale in eight draws. No reader comes closer; ours must
+/// not be further off than rounding of f32 allows. Loss and gradients keep the stated tolerance.
+const OFF_BY_ROUNDING: [f64; 5] = [0.02201, 0.02540, 0.02006, 0.00974, 0.00744];
+
+/// Weights in half act as the same numbers in f32 do, from whatever file they come.
+#[test]
+fn half_weights_are_the_numbers_rounded() {
+    let Some((folder, manifest)) = reference() else {
+        return;
+    };
+    let temporary = tempfile::tempdir().unwrap();
+    let file = temporary.path().join("half.safetensors");
+    let mut halves = 0;
+    for case in manifest["cases"].as_array().unwrap() {
+        let weights = Weights::read(&folder.join(case["checkpoint"].as_str().unwrap())).unwrap();
+        let config = StuNetConfig {
+            precision: Precision::F32,
+            strides: serde_json::from_value(case["pool_op_kernel_sizes"].clone()).unwrap(),
+            ..StuNetConfig::of_weights(&weights.tensors).unwrap()
+        };
+        let (io, _) = checkpoint::read(&folder.join(case["io"].as_str().unwrap())).unwrap();
+        let logits = |tensors: &TensorMap| {
+            let mut net = build(&config);
+            net.parameters_mut().load("", tensors).unwrap();
+            let kinds: Vec<Kind> = net.parameters().iter().map(|(_, w)| w.kind()).collect();
+            assert!(kinds.iter().all(|kind| *kind == Kind::Float));
+            net.forward(&io["input"]).unwrap()
+        };
+        let with = |change: &dyn Fn(&Tensor) -> Tensor| -> TensorMap {
+            let pairs = weights.tensors.iter();
+            pairs.map(|(name, w)| (name.clone(), change(w))).collect()
+        };
+        let expected = logits(&with(&|w| w.to_kind(Kind::Half).to_kind(Kind::Float)));
+        if case["checkpoint_kind"] == "half" {
+            assert!(weights.tensors.values().all(|w| w.kind() == Kind::Half));
+            close(&logits(&weights.tensors), &expected, 1e-6, "as read");
+            halves += 1;
+        }
+        let rounded = with(&|w| w.to_kind(Kind::Half));
+        checkpoint::write(&file, &rounded, &BTreeMap::new()).unwrap();
+        let again = Weights::read(&file).unwrap().tensors;
+        close(&logits(&again), &expected, 1e-6, "rounded and written");
+    }
+    assert_eq!(halves, 1);
 }
 
 trait CrossEntropy {
