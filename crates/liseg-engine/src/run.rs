@@ -233,6 +233,10 @@ pub struct EpochRecord {
     pub seconds: f64,
     /// Share of that time spent waiting for patches.
     pub data_wait: f64,
+    /// Seconds that the loader's threads spent making patches, summed over threads. Patches made
+    /// ahead count where they are made. Divided by `seconds` it is how many threads had work.
+    #[serde(default)]
+    pub preparing: f64,
     /// Largest memory of the process so far, in bytes, where the system says.
     pub peak_memory: Option<u64>,
     /// Mean Dice on the validation cases of every candidate, when the epoch validated.
@@ -263,6 +267,10 @@ impl EpochRecord {
                 self.seconds / steps as f64,
             ),
             ("time/data_wait".to_owned(), self.data_wait),
+            (
+                "time/preparing_per_step".to_owned(),
+                self.preparing / steps as f64,
+            ),
         ];
         if let Some(bytes) = self.peak_memory {
             values.push((

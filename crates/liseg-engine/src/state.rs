@@ -1,6 +1,7 @@
 //! How far a run has come, beside the tensors in its checkpoint.
 
 use crate::{Error, Result};
+use liseg_data::LoaderStats;
 use liseg_nn::GradientScaler;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -25,6 +26,9 @@ pub(crate) struct ProgressState {
     pub(crate) seconds: f64,
     /// Of these, waiting for patches.
     pub(crate) waited: f64,
+    /// Seconds that the loader's threads spent making patches meanwhile, summed over threads.
+    #[serde(default)]
+    pub(crate) preparing: f64,
     /// The factor on the loss, in half-precision training.
     #[serde(default)]
     pub(crate) scaler: Option<GradientScaler>,
@@ -51,6 +55,12 @@ impl ProgressState {
             })
     }
 
+    /// Adds what the loader says of the steps since it was last asked.
+    pub(crate) fn add_loading(&mut self, stats: &LoaderStats) {
+        self.waited += stats.waited.as_secs_f64();
+        self.preparing += stats.making.as_secs_f64();
+    }
+
     /// Forgets the sums of the epoch that has ended.
     pub(crate) fn begin_epoch(&mut self) {
         *self = Self {
@@ -60,5 +70,36 @@ impl ProgressState {
             troubles: std::mem::take(&mut self.troubles),
             ..Self::default()
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn loading_adds_up_over_a_stop_until_the_epoch_ends() {
+        let stats = |waited, making| LoaderStats {
+            waited: Duration::from_millis(waited),
+            making: Duration::from_millis(making),
+            ..LoaderStats::default()
+        };
+        let mut state = ProgressState {
+            iteration: 7,
+            ..ProgressState::default()
+        };
+        state.add_loading(&stats(250, 1000));
+        let mut facts = BTreeMap::new();
+        state.write_into(&mut facts);
+        let mut state = ProgressState::read_from(&facts, Path::new("last")).unwrap();
+        state.add_loading(&stats(500, 3000));
+        assert!((state.waited - 0.75).abs() < 1e-9 && (state.preparing - 4.0).abs() < 1e-9);
+        state.begin_epoch();
+        let fresh = ProgressState {
+            iteration: 7,
+            ..ProgressState::default()
+        };
+        assert_eq!(state, fresh);
     }
 }

@@ -239,12 +239,10 @@ impl<'a> Trainer<'a> {
             self.folder.path(),
             self.progress.iteration,
         )?);
-        let loader = self.loader(total)?;
+        let mut loader = self.loader(total)?;
         let mut clock = Instant::now();
-        let mut waiting = Instant::now();
-        for batch in loader {
+        while let Some(batch) = loader.next() {
             let batch = batch?;
-            self.progress.waited += waiting.elapsed().as_secs_f64();
             let terms = self.step(&batch)?;
             self.progress.iteration += 1;
             on_event(TrainEvent::Step {
@@ -254,10 +252,12 @@ impl<'a> Trainer<'a> {
             self.progress.seconds += clock.elapsed().as_secs_f64();
             clock = Instant::now();
             if self.progress.iteration.is_multiple_of(per_epoch) {
+                self.progress.add_loading(&loader.epoch_stats());
                 let record = self.end_epoch()?;
                 on_event(TrainEvent::Epoch(&record));
                 clock = Instant::now();
             } else if stop() {
+                self.progress.add_loading(&loader.epoch_stats());
                 self.save()?;
                 return Ok(TrainOutcome::Stopped {
                     iteration: self.progress.iteration,
@@ -268,7 +268,6 @@ impl<'a> Trainer<'a> {
                     iteration: self.progress.iteration,
                 });
             }
-            waiting = Instant::now();
         }
         self.choose_postprocessing()?;
         Ok(TrainOutcome::Finished)

@@ -131,6 +131,14 @@ fn the_number_of_loader_threads_changes_nothing() {
             let settings = ["--set", &setting, "--set", "training.epochs=1"];
             let output = liseg(&[&arguments[..], &settings[..]].concat());
             assert!(output.status.success(), "{}", stderr(&output));
+            let record = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+            let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+            let number = |name: &str| record[name].as_f64().unwrap();
+            let waited = number("data_wait") * number("seconds");
+            assert!(number("preparing") > 0.0 && waited > 0.0, "{record}");
+            // Without threads, the loop waits while patches are made.
+            let made_meanwhile = number("preparing") <= waited * 1.001;
+            assert!(workers != "0" || made_meanwhile, "{record}");
             learnt(&run)
         };
         let one = learnt_with("1");

@@ -46,6 +46,7 @@ impl Trainer<'_> {
             } else {
                 0.0
             },
+            preparing: p.preparing,
             peak_memory: liseg_nn::runtime::peak_memory_bytes(),
             validation,
             warnings,
