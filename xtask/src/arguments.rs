@@ -20,15 +20,24 @@ Usage: cargo xtask <CHORE>
                    is no GPU. `--require` makes that a failure; `--python PATH` names a Python with a
                    PyTorch for CUDA, to time the same network beside it
   bench --peers    LiSeg and other tools in turn on the same files, with ratios; makes .venv-peers, or
-                   takes the virtual environment in LISEG_PEERS; --only TEXT selects rows
-  fuzz TARGET      libFuzzer on nifti, nifti_pair, json or toml for ten minutes; [-- ARGS] go to it
+                   takes the virtual environment in LISEG_PEERS; --only TEXT selects rows, among them
+                   `network` (beside PyTorch) and `predict` (beside nnU-Net)
+  fuzz TARGET      libFuzzer on nifti, nifti_pair, json, toml, pytorch or safetensors for ten minutes;
+                   [-- ARGS] go to it
   dist             a stripped liseg with licence and README in target/dist
 
 Each chore but --check and book runs setup first; once set up, that takes no time.
 ";
 
 /// The programs of `tests/fuzz` that libFuzzer drives.
-const FUZZ_TARGETS: [&str; 4] = ["nifti", "nifti_pair", "json", "toml"];
+const FUZZ_TARGETS: [&str; 6] = [
+    "nifti",
+    "nifti_pair",
+    "json",
+    "toml",
+    "pytorch",
+    "safetensors",
+];
 
 /// What the caller asked for.
 #[derive(Debug, PartialEq, Eq)]

@@ -51,7 +51,7 @@ pub(crate) fn run(workspace: &Workspace, target: &str, arguments: &[String]) -> 
     println!("\n== {} on {}", program.display(), found.display());
     let status = Command::new(&program)
         .arg(format!("-artifact_prefix={}/", artifacts.display()))
-        .args(["-max_len=65536", "-timeout=20"])
+        .args(["-max_len=65536", "-timeout=20", "-rss_limit_mb=1024"])
         .args(arguments)
         .args([&found, &seeds])
         .status()

@@ -1,10 +1,10 @@
 //! Named tensors in safetensors files, written atomically.
 
 use crate::{Error, Result};
-use safetensors::tensor::{Dtype, Metadata, View};
+use liseg_weights::{NumberFormat, Numbers, Refusal, Safetensors};
+use safetensors::tensor::{Dtype, View};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::io::{Read, Seek};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
@@ -102,9 +102,6 @@ pub fn write(path: &Path, tensors: &TensorMap, facts: &BTreeMap<String, String>)
     Ok(())
 }
 
-/// Longest header that is read, in bytes: the limit of the safetensors format itself.
-const LONGEST_HEADER: u64 = 100_000_000;
-
 /// Reads all tensors (onto the CPU) and the text facts of a file. Memory is that of the tensors and one
 /// more, and no length is believed before the file was seen to have it.
 ///
@@ -124,106 +121,54 @@ pub fn read_beginning(
     path: &Path,
     beginnings: impl FnOnce(&BTreeMap<String, String>) -> Option<Vec<String>>,
 ) -> Result<(TensorMap, BTreeMap<String, String>)> {
-    let damaged = |reason: String| Error::Checkpoint {
+    let damaged = |refusal: Refusal| Error::Checkpoint {
         path: path.to_owned(),
-        reason,
+        reason: refusal.to_string(),
     };
-    let incomplete = |what: &str| {
-        damaged(format!(
-            "not a complete safetensors file ({what}); delete it, or take another checkpoint"
-        ))
-    };
-    let io = |source| Error::Io {
+    let file = std::fs::File::open(path).map_err(|source| Error::Io {
         path: path.to_owned(),
         source,
-    };
-    let mut file = std::fs::File::open(path).map_err(io)?;
-    let length = file.metadata().map_err(io)?.len();
-    let mut start = [0; 8];
-    file.read_exact(&mut start)
-        .map_err(|_| incomplete("it has no header"))?;
-    let header_length = u64::from_le_bytes(start);
-    let data_length = length
-        .checked_sub(8)
-        .and_then(|n| n.checked_sub(header_length));
-    let Some(data_length) = data_length.filter(|_| header_length <= LONGEST_HEADER) else {
-        return Err(incomplete("its header is longer than the file"));
-    };
-    let mut header = Vec::new();
-    let read = (&mut file)
-        .take(header_length)
-        .read_to_end(&mut header)
-        .map_err(io)?;
-    if read as u64 != header_length {
-        return Err(incomplete("its header breaks off"));
-    }
-    let header: Metadata =
-        serde_json::from_slice(&header).map_err(|e| incomplete(&e.to_string()))?;
-    let facts: BTreeMap<String, String> = header
-        .metadata()
-        .clone()
-        .unwrap_or_default()
-        .into_iter()
-        .collect();
+    })?;
+    let mut file = Safetensors::open(file).map_err(damaged)?;
+    let facts = file.facts();
     let beginnings = beginnings(&facts);
     let wanted = |name: &str| {
         let mut any = beginnings.iter().flatten();
         beginnings.is_none() || any.any(|beginning| name.starts_with(beginning.as_str()))
     };
-    // In the order of the file, in which they follow one another without gaps.
     let mut tensors = TensorMap::new();
-    let mut at = 0;
-    for name in header.offset_keys() {
-        let Some(info) = header.info(&name) else {
-            continue;
-        };
-        let kind = FORMATS
-            .iter()
-            .find(|(_, d)| *d == info.dtype)
-            .map(|(k, _)| *k);
-        let kind = kind.ok_or_else(|| {
-            damaged(format!(
-                "`{name}` is stored as {:?}, unknown here",
-                info.dtype
-            ))
-        })?;
-        let (begin, end) = info.data_offsets;
-        let bytes = end.checked_sub(begin).map(|n| n as u64);
-        let Some(bytes) = bytes.filter(|&n| begin as u64 == at && n <= data_length - at) else {
-            return Err(incomplete(&format!("`{name}` lies beyond its end")));
-        };
-        let elements = info
-            .shape
-            .iter()
-            .try_fold(1u64, |n, &s| n.checked_mul(s as u64));
-        let expected = elements.and_then(|n| n.checked_mul(kind.elt_size_in_bytes() as u64));
-        if expected != Some(bytes) {
-            return Err(incomplete(&format!(
-                "`{name}` has {bytes} bytes for {:?}",
-                info.shape
-            )));
-        }
-        at += bytes;
-        if !wanted(&name) {
-            let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-            file.seek_relative(bytes).map_err(io)?;
-            continue;
-        }
-        let mut numbers = Vec::new();
-        let read = (&mut file)
-            .take(bytes)
-            .read_to_end(&mut numbers)
-            .map_err(io)?;
-        if read as u64 != bytes {
-            return Err(incomplete("it breaks off"));
-        }
-        let size: Vec<i64> = info.shape.iter().map(|&n| n as i64).collect();
-        tensors.insert(name, Tensor::f_from_data_size(&numbers, &size, kind)?);
-    }
-    if at != data_length {
-        return Err(incomplete("bytes are left over"));
+    while let Some((name, numbers)) = file.next_of(wanted).map_err(damaged)? {
+        tensors.insert(name, tensor_of(numbers)?);
     }
     Ok((tensors, facts))
+}
+
+/// The numbers of a file as a tensor on the CPU, contiguous, in their number format.
+pub(crate) fn tensor_of(numbers: Numbers) -> Result<Tensor> {
+    let kind = match numbers.format {
+        NumberFormat::F32 => Kind::Float,
+        NumberFormat::F64 => Kind::Double,
+        NumberFormat::F16 => Kind::Half,
+        NumberFormat::BF16 => Kind::BFloat16,
+        NumberFormat::I64 => Kind::Int64,
+        NumberFormat::I32 => Kind::Int,
+        NumberFormat::I16 => Kind::Int16,
+        NumberFormat::I8 => Kind::Int8,
+        NumberFormat::U8 => Kind::Uint8,
+        NumberFormat::Bool => Kind::Bool,
+    };
+    if numbers.size.contains(&0) {
+        return Ok(Tensor::f_zeros(&numbers.size, (kind, Device::Cpu))?);
+    }
+    let count = numbers.bytes.len() / kind.elt_size_in_bytes();
+    let flat = Tensor::f_from_data_size(&numbers.bytes, &[count as i64], kind)?;
+    if numbers.is_contiguous() {
+        return Ok(flat.f_view(numbers.size.as_slice())?);
+    }
+    drop(numbers.bytes);
+    Ok(flat
+        .f_as_strided(&numbers.size, &numbers.stride, None)?
+        .f_contiguous()?)
 }
 
 /// BLAKE3 over names, shapes, number formats and numbers of all tensors, in name order.

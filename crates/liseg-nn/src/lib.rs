@@ -52,7 +52,6 @@ mod net;
 mod optimiser;
 mod parameters;
 mod precision;
-mod pytorch;
 pub mod runtime;
 mod scaler;
 pub mod schedule;

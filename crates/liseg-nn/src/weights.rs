@@ -1,6 +1,7 @@
 //! Weights in the files people have: safetensors, and what `torch.save` wrote.
 
-use crate::{Error, Result, TensorMap, checkpoint, pytorch};
+use crate::{Error, Result, TensorMap, checkpoint};
+use liseg_weights::{Checkpoint, Entry};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
@@ -152,15 +153,15 @@ fn read_pytorch(path: &Path) -> Result<Weights> {
         source,
     })?;
     let refuse = |reason: String| damaged(path, format!("no usable PyTorch checkpoint: {reason}"));
-    let mut file = pytorch::Checkpoint::open(file).map_err(refuse)?;
-    let mut entries = file.tensors().map_err(refuse)?;
+    let mut file = Checkpoint::open(file).map_err(|e| refuse(e.0))?;
+    let mut entries = file.tensors().map_err(|e| refuse(e.0))?;
     let mut skipped = Vec::new();
     let mut container = String::new();
     let mut keys: Vec<&str> = Vec::new();
     for _ in 0..NESTED_CONTAINERS {
         // A dict of its own, or what all names begin with.
         let holds = |key: &&str| {
-            let inside = |e: &pytorch::Entry| e.name[container.len()..].starts_with(key);
+            let inside = |e: &Entry| e.name[container.len()..].starts_with(key);
             let path = [keys.as_slice(), &[key.trim_end_matches('.')]].concat();
             entries.iter().all(inside) || entries.iter().any(inside) && file.is_dict(&path)
         };
@@ -187,6 +188,7 @@ fn read_pytorch(path: &Path) -> Result<Weights> {
         let bare = bare_name(&entry.name[container.len()..]).to_owned();
         let value = file.read(entry);
         let value = value.map_err(|reason| refuse(format!("`{}`: {reason}", entry.name)))?;
+        let value = checkpoint::tensor_of(value)?;
         if tensors.insert(bare, value).is_some() {
             return Err(refuse(format!(
                 "`{}` occurs with and without `module.`; expected one of the two",

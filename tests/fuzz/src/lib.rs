@@ -6,22 +6,27 @@
 //! program `short` drives them for some seconds in `cargo xtask test`.
 
 mod configs;
+mod memory;
 pub mod mutate;
 mod nifti;
 pub mod seeds;
+mod weights;
 
 pub use configs::{json, toml};
 pub use nifti::{nifti, nifti_pair};
+pub use weights::{pytorch, safetensors};
 
 /// A target and its name. It tells whether the input was accepted.
 pub type Target = (&'static str, fn(&[u8]) -> bool);
 
 /// All targets.
-pub const TARGETS: [Target; 4] = [
+pub const TARGETS: [Target; 6] = [
     ("nifti", nifti),
     ("nifti_pair", nifti_pair),
     ("json", json),
     ("toml", toml),
+    ("pytorch", pytorch),
+    ("safetensors", safetensors),
 ];
 
 /// Writes the input to files in a folder that lasts as long as the thread.

@@ -15,6 +15,8 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "nifti_pair" => pairs(),
         "json" => json(),
         "toml" => toml(),
+        "pytorch" => checkpoints(),
+        "safetensors" => safetensors(),
         _ => Vec::new(),
     }
 }
@@ -50,6 +52,39 @@ fn pairs() -> Vec<Vec<u8>> {
         Some([&length.to_le_bytes(), &bytes[..], &voxels].concat())
     });
     pairs.collect()
+}
+
+/// Small checkpoints of every kind, which the tests of the reader compare number by number.
+fn checkpoints() -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crates/liseg-nn/tests/weights");
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = files.map(|file| file.path()).collect();
+    files.sort();
+    let weights = files
+        .iter()
+        .filter(|path| path.extension().is_some_and(|e| e == "pth" || e == "pt"));
+    weights
+        .filter_map(|path| std::fs::read(path).ok())
+        .collect()
+}
+
+fn safetensors() -> Vec<Vec<u8>> {
+    let file = |header: &str, bytes: u8| {
+        let length = (header.len() as u64).to_le_bytes();
+        let numbers: Vec<u8> = (0..bytes).collect();
+        [&length[..], header.as_bytes(), &numbers].concat()
+    };
+    vec![
+        file("{}", 0),
+        file(
+            r#"{"__metadata__": {"architecture": "STU-Net-S", "iteration": "12"},
+                "conv.weight": {"dtype": "F32", "shape": [2, 1, 1, 2, 3], "data_offsets": [0, 48]},
+                "conv.bias": {"dtype": "BF16", "shape": [2], "data_offsets": [48, 52]},
+                "empty": {"dtype": "I64", "shape": [0, 3], "data_offsets": [52, 52]},
+                "step": {"dtype": "I64", "shape": [], "data_offsets": [52, 60]}}"#,
+            60,
+        ),
+    ]
 }
 
 /// One input with the byte that says its kind in front.

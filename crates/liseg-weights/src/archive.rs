@@ -5,9 +5,9 @@ use std::io::{Read, Seek, SeekFrom};
 
 /// Where an entry's bytes lie in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Span {
-    pub(super) start: u64,
-    pub(super) length: u64,
+pub(crate) struct Span {
+    pub(crate) start: u64,
+    pub(crate) length: u64,
 }
 
 impl Span {
@@ -26,7 +26,7 @@ const LONGEST_LIST: u64 = 32 << 20;
 ///
 /// # Errors
 /// In words, when the list is damaged or an entry is compressed, encrypted or outside the file.
-pub(super) fn entries(
+pub(crate) fn entries(
     file: &mut (impl Read + Seek),
     file_length: u64,
 ) -> Result<HashMap<String, Span>, String> {
@@ -150,7 +150,7 @@ fn list_of_entries(file: &mut (impl Read + Seek), file_length: u64) -> Result<Sp
 }
 
 /// Reads a span that is known to lie in the file, or finds out that it does not.
-pub(super) fn read_at(file: &mut (impl Read + Seek), span: Span) -> Result<Vec<u8>, String> {
+pub(crate) fn read_at(file: &mut (impl Read + Seek), span: Span) -> Result<Vec<u8>, String> {
     file.seek(SeekFrom::Start(span.start))
         .map_err(|e| e.to_string())?;
     let mut bytes = Vec::new();
@@ -185,7 +185,7 @@ fn u64_at(bytes: &[u8], at: usize) -> Result<u64, String> {
 
 /// An archive of stored entries, for tests.
 #[cfg(test)]
-pub(super) fn stored(files: &[(&str, &[u8])]) -> Vec<u8> {
+pub(crate) fn stored(files: &[(&str, &[u8])]) -> Vec<u8> {
     let (mut out, mut list) = (Vec::new(), Vec::new());
     for (name, bytes) in files {
         let (at, size) = (out.len() as u32, (bytes.len() as u32).to_le_bytes());

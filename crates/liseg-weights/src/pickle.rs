@@ -3,46 +3,54 @@
 //! Values lie in one list and refer to one another by position, so that shared, cyclic and deeply
 //! nested objects cost no more than the bytes that describe them, and dropping them does not recurse.
 
-use super::globals::Global;
+use crate::NumberFormat;
+use crate::globals::Global;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::Read;
-use tch::Kind;
 
 /// The position of a value.
-pub(super) type Id = u32;
+pub(crate) type Id = u32;
 
 /// Longest pickle that is read, in bytes: weights themselves lie outside, and their names, shapes and
 /// settings take far less.
 const LONGEST: u64 = 32 << 20;
 
-/// Most values that one pickle may build.
+/// Most values that one pickle may build. Copies of what it built before count as well: a few bytes can
+/// ask for the copy of a long list.
 const MOST_VALUES: usize = 4_000_000;
+
+/// Most axes of a tensor, as in PyTorch.
+const MOST_AXES: usize = 64;
+
+/// The longest name of a storage, in bytes. PyTorch numbers them.
+const LONGEST_KEY: usize = 256;
 
 /// A run of numbers in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Storage {
-    pub(super) kind: Kind,
-    pub(super) key: String,
+pub(crate) struct Storage {
+    pub(crate) kind: NumberFormat,
+    pub(crate) key: String,
     /// Length in bytes.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
     /// Where a view of another storage begins, in bytes.
-    pub(super) start: u64,
+    pub(crate) start: u64,
 }
 
 /// A tensor as a pickle describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Described {
-    pub(super) storage: Storage,
-    pub(super) kind: Kind,
+pub(crate) struct Described {
+    pub(crate) storage: Storage,
+    pub(crate) kind: NumberFormat,
     /// Its first element, counted in elements of `kind`.
-    pub(super) offset: i64,
-    pub(super) size: Vec<i64>,
-    pub(super) stride: Vec<i64>,
+    pub(crate) offset: i64,
+    pub(crate) size: Vec<i64>,
+    pub(crate) stride: Vec<i64>,
 }
 
 /// What a pickle holds.
 #[derive(Debug, Clone)]
-pub(super) enum Value {
+pub(crate) enum Value {
     None,
     Bool(bool),
     Int(i64),
@@ -54,15 +62,15 @@ pub(super) enum Value {
     Tuple(Vec<Id>),
     Dict(Vec<(Id, Id)>),
     Global(Global),
-    Storage(Storage),
-    Tensor(Described),
+    Storage(Box<Storage>),
+    Tensor(Box<Described>),
     /// A harmless object that is no weight.
     Other,
 }
 
 /// A parsed pickle.
 #[derive(Debug)]
-pub(super) struct Pickle {
+pub(crate) struct Pickle {
     values: Vec<Value>,
     root: Id,
 }
@@ -73,10 +81,11 @@ impl Pickle {
     /// # Errors
     /// What is wrong, in words: a name that weights are not made of, an instruction that makes no
     /// sense, an end that comes too early, too many values.
-    pub(super) fn read(source: &mut impl Read) -> Result<Self, String> {
+    pub(crate) fn read(source: &mut impl Read) -> Result<Self, String> {
         let mut machine = Machine {
             source: source.take(LONGEST),
             values: Vec::new(),
+            copied: 0,
             stack: Vec::new(),
             marks: Vec::new(),
             memo: HashMap::new(),
@@ -88,39 +97,41 @@ impl Pickle {
         })
     }
 
-    pub(super) fn root(&self) -> Id {
+    pub(crate) fn root(&self) -> Id {
         self.root
     }
 
     /// All values, in the order in which they were built.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Value> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Value> {
         self.values.iter()
     }
 
-    pub(super) fn get(&self, id: Id) -> &Value {
+    pub(crate) fn get(&self, id: Id) -> &Value {
         self.values.get(id as usize).unwrap_or(&Value::None)
     }
 
     /// The entries of a mapping whose keys are text or whole numbers.
-    pub(super) fn entries(&self, id: Id) -> Vec<(String, Id)> {
-        let Value::Dict(pairs) = self.get(id) else {
-            return Vec::new();
+    pub(crate) fn entries(&self, id: Id) -> impl Iterator<Item = (Cow<'_, str>, Id)> {
+        let pairs = match self.get(id) {
+            Value::Dict(pairs) => pairs.as_slice(),
+            _ => &[],
         };
-        let name = |id| match self.get(id) {
-            Value::Text(text) => Some(text.clone()),
-            Value::Int(number) => Some(number.to_string()),
-            _ => None,
-        };
-        pairs
-            .iter()
-            .filter_map(|&(key, value)| Some((name(key)?, value)))
-            .collect()
+        pairs.iter().filter_map(|&(key, value)| {
+            let name = match self.get(key) {
+                Value::Text(text) => Cow::Borrowed(text.as_str()),
+                Value::Int(number) => Cow::Owned(number.to_string()),
+                _ => return None,
+            };
+            Some((name, value))
+        })
     }
 }
 
 struct Machine<'a, R: Read> {
     source: std::io::Take<&'a mut R>,
     values: Vec<Value>,
+    /// Values that were copied from one place to another.
+    copied: usize,
     stack: Vec<Id>,
     marks: Vec<usize>,
     memo: HashMap<u64, Id>,
@@ -334,12 +345,12 @@ impl<R: Read> Machine<'_, R> {
             b'R' | 0x81 => {
                 let arguments = self.pop()?;
                 let callable = self.pop()?;
-                let arguments = self.items(arguments);
+                let arguments = self.copied(arguments)?;
                 self.call(callable, &arguments)
             }
             0x92 => {
                 let (_, arguments, class) = (self.pop()?, self.pop()?, self.pop()?);
-                let arguments = self.items(arguments);
+                let arguments = self.copied(arguments)?;
                 self.call(class, &arguments)
             }
             b'i' => {
@@ -368,7 +379,7 @@ impl<R: Read> Machine<'_, R> {
             _ => {
                 let reference = self.pop()?;
                 let storage = self.storage(reference)?;
-                self.push(Value::Storage(storage))
+                self.push(Value::Storage(Box::new(storage)))
             }
         }
     }
@@ -390,25 +401,23 @@ impl<R: Read> Machine<'_, R> {
         };
         let value = match global {
             Global::Mapping => {
-                let mut dict = Vec::new();
-                let first = arguments
-                    .first()
-                    .map(|&id| self.items(id))
-                    .unwrap_or_default();
-                for item in first {
-                    if let [key, value] = self.items(item)[..] {
-                        dict.push((key, value));
-                    }
-                }
-                Value::Dict(dict)
+                let items = match arguments.first() {
+                    Some(&id) => self.copied(id)?,
+                    None => Vec::new(),
+                };
+                let pairs = items.into_iter().filter_map(|item| match self.items(item) {
+                    &[key, value] => Some((key, value)),
+                    _ => None,
+                });
+                Value::Dict(pairs.collect())
             }
-            Global::Tensor => Value::Tensor(self.tensor(arguments, None)?),
+            Global::Tensor => Value::Tensor(Box::new(self.tensor(arguments, None)?)),
             Global::TypedTensor => {
                 let dtype = arguments.get(6).map(|&id| self.at(id));
                 let Some(&Value::Global(Global::Dtype(kind))) = dtype else {
                     return Err("a tensor has no number format that is known here".into());
                 };
-                Value::Tensor(self.tensor(arguments, Some(kind))?)
+                Value::Tensor(Box::new(self.tensor(arguments, Some(kind))?))
             }
             Global::Parameter => match arguments.first().map(|&id| self.at(id)) {
                 Some(Value::Tensor(tensor)) => Value::Tensor(tensor.clone()),
@@ -422,7 +431,7 @@ impl<R: Read> Machine<'_, R> {
         self.push(value)
     }
 
-    fn tensor(&self, arguments: &[Id], kind: Option<Kind>) -> Step<Described> {
+    fn tensor(&self, arguments: &[Id], kind: Option<NumberFormat>) -> Step<Described> {
         let [storage, offset, size, stride, ..] = *arguments else {
             return Err("a tensor lacks storage, offset, size or stride".into());
         };
@@ -433,9 +442,13 @@ impl<R: Read> Machine<'_, R> {
             return Err("a tensor's offset is no number".into());
         };
         let numbers = |id| -> Step<Vec<i64>> {
-            self.items(id)
-                .into_iter()
-                .map(|id| match self.at(id) {
+            let items = self.items(id);
+            if items.len() > MOST_AXES {
+                return Err(format!("a tensor has more than {MOST_AXES} axes"));
+            }
+            items
+                .iter()
+                .map(|&id| match self.at(id) {
                     Value::Int(n) if *n >= 0 => Ok(*n),
                     other => Err(format!("a tensor's size or stride holds {other:?}")),
                 })
@@ -443,7 +456,7 @@ impl<R: Read> Machine<'_, R> {
         };
         Ok(Described {
             kind: kind.unwrap_or(storage.kind),
-            storage: storage.clone(),
+            storage: (**storage).clone(),
             offset,
             size: numbers(size)?,
             stride: numbers(stride)?,
@@ -455,29 +468,29 @@ impl<R: Read> Machine<'_, R> {
     fn storage(&self, reference: Id) -> Step<Storage> {
         let items = self.items(reference);
         let broken = || "a reference to a storage is broken".to_owned();
-        let [_, class, key, _, elements, ref view @ ..] = items[..] else {
+        let &[_, class, key, _, elements, ref view @ ..] = items else {
             return Err(broken());
         };
         let kind = match self.at(class) {
             Value::Global(Global::Storage(kind)) => *kind,
-            Value::Global(Global::Bytes) => Kind::Uint8,
+            Value::Global(Global::Bytes) => NumberFormat::U8,
             _ => return Err(broken()),
         };
         let key = match self.at(key) {
-            Value::Text(text) => text.clone(),
+            Value::Text(text) if text.len() <= LONGEST_KEY => text.clone(),
             Value::Int(number) => number.to_string(),
             _ => return Err(broken()),
         };
         let bytes = |id| match self.at(id) {
             &Value::Int(n) => u64::try_from(n)
                 .ok()
-                .and_then(|n| n.checked_mul(kind.elt_size_in_bytes() as u64))
+                .and_then(|n| n.checked_mul(kind.bytes()))
                 .ok_or_else(broken),
             _ => Err(broken()),
         };
         let (mut start, mut length) = (0, bytes(elements)?);
         if let Some(&view) = view.first()
-            && let [_, offset, elements] = self.items(view)[..]
+            && let &[_, offset, elements] = self.items(view)
         {
             (start, length) = (bytes(offset)?, bytes(elements)?);
         }
@@ -493,11 +506,26 @@ impl<R: Read> Machine<'_, R> {
         self.values.get(id as usize).unwrap_or(&Value::None)
     }
 
-    fn items(&self, id: Id) -> Vec<Id> {
+    fn items(&self, id: Id) -> &[Id] {
         match self.at(id) {
-            Value::List(items) | Value::Tuple(items) => items.clone(),
-            _ => Vec::new(),
+            Value::List(items) | Value::Tuple(items) => items,
+            _ => &[],
         }
+    }
+
+    /// The items of a list as one of its own, which counts as if they had been built.
+    fn copied(&mut self, id: Id) -> Step<Vec<Id>> {
+        let items = self.items(id).to_vec();
+        self.copied += items.len();
+        self.within_limits()?;
+        Ok(items)
+    }
+
+    fn within_limits(&self) -> Step {
+        if self.values.len() + self.copied >= MOST_VALUES {
+            return Err(format!("its pickle builds more than {MOST_VALUES} objects"));
+        }
+        Ok(())
     }
 
     fn text(&self, id: Id) -> Step<String> {
@@ -508,9 +536,7 @@ impl<R: Read> Machine<'_, R> {
     }
 
     fn push(&mut self, value: Value) -> Step {
-        if self.values.len() >= MOST_VALUES {
-            return Err(format!("its pickle builds more than {MOST_VALUES} objects"));
-        }
+        self.within_limits()?;
         self.stack.push(self.values.len() as Id);
         self.values.push(value);
         Ok(())
@@ -604,9 +630,9 @@ mod tests {
         let bytes = b"\x80\x02}q\x00(X\x01\x00\x00\x00aq\x01K\x01X\x01\x00\x00\x00bq\x02]q\x03\
             (G@\x04\x00\x00\x00\x00\x00\x00N\x88eK\x03J\xf9\xff\xff\xffu.";
         let pickle = parse(bytes).unwrap();
-        let entries = pickle.entries(pickle.root());
+        let entries: Vec<_> = pickle.entries(pickle.root()).collect();
         assert_eq!(
-            entries.iter().map(|(k, _)| k.as_str()).collect::<Vec<_>>(),
+            entries.iter().map(|(k, _)| k.as_ref()).collect::<Vec<_>>(),
             ["a", "b", "3"]
         );
         assert!(matches!(pickle.get(entries[0].1), Value::Int(1)));
@@ -662,5 +688,32 @@ mod tests {
         }
         shared.push(b'.');
         assert!(parse(&shared).unwrap().values.len() < 3000);
+    }
+
+    /// Six bytes ask for the copy of a list of a hundred thousand: a few hundred times that is refused.
+    #[test]
+    fn copies_of_what_is_shared_count() {
+        let mut bytes = b"\x80\x02ccollections\nOrderedDict\nq\x00K\x01K\x02\x86q\x01](".to_vec();
+        bytes.extend(b"h\x01".repeat(100_000));
+        bytes.extend(b"e\x85q\x02");
+        let with_copies = |count| [&bytes[..], &b"h\x00h\x02R".repeat(count), b"."].concat();
+        assert!(parse(&with_copies(10)).is_ok());
+        let message = parse(&with_copies(1000)).unwrap_err();
+        assert!(message.contains("more than"), "{message}");
+    }
+
+    #[test]
+    fn tensors_of_too_many_axes_are_refused() {
+        let tensor = |axes: usize| {
+            let shape = [b"(".to_vec(), b"K\x01".repeat(axes), b"t".to_vec()].concat();
+            let mut bytes = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(".to_vec();
+            bytes.extend(b"(U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x01tQK\x00");
+            bytes.extend(shape.repeat(2));
+            bytes.extend(b"tR.");
+            parse(&bytes)
+        };
+        let pickle = tensor(64).unwrap();
+        assert!(matches!(pickle.get(pickle.root()), Value::Tensor(_)));
+        assert!(tensor(65).unwrap_err().contains("axes"));
     }
 }

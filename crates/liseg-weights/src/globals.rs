@@ -1,18 +1,18 @@
 //! The Python objects that weights are made of.
 
-use tch::Kind;
+use crate::NumberFormat;
 
 /// What a global name of a pickle stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Global {
+pub(crate) enum Global {
     /// `collections.OrderedDict` and other mappings.
     Mapping,
     /// A class of typed storages.
-    Storage(Kind),
+    Storage(NumberFormat),
     /// `torch.UntypedStorage`: bytes.
     Bytes,
     /// `torch.float32` and its like.
-    Dtype(Kind),
+    Dtype(NumberFormat),
     /// `torch._utils._rebuild_tensor` and `_rebuild_tensor_v2`.
     Tensor,
     /// `torch._utils._rebuild_tensor_v3`, which names the number format apart from the storage.
@@ -24,17 +24,17 @@ pub(super) enum Global {
 }
 
 /// Storage classes and dtypes by name.
-const KINDS: [(&str, &str, Kind); 10] = [
-    ("FloatStorage", "float32", Kind::Float),
-    ("DoubleStorage", "float64", Kind::Double),
-    ("HalfStorage", "float16", Kind::Half),
-    ("BFloat16Storage", "bfloat16", Kind::BFloat16),
-    ("LongStorage", "int64", Kind::Int64),
-    ("IntStorage", "int32", Kind::Int),
-    ("ShortStorage", "int16", Kind::Int16),
-    ("CharStorage", "int8", Kind::Int8),
-    ("ByteStorage", "uint8", Kind::Uint8),
-    ("BoolStorage", "bool", Kind::Bool),
+const KINDS: [(&str, &str, NumberFormat); 10] = [
+    ("FloatStorage", "float32", NumberFormat::F32),
+    ("DoubleStorage", "float64", NumberFormat::F64),
+    ("HalfStorage", "float16", NumberFormat::F16),
+    ("BFloat16Storage", "bfloat16", NumberFormat::BF16),
+    ("LongStorage", "int64", NumberFormat::I64),
+    ("IntStorage", "int32", NumberFormat::I32),
+    ("ShortStorage", "int16", NumberFormat::I16),
+    ("CharStorage", "int8", NumberFormat::I8),
+    ("ByteStorage", "uint8", NumberFormat::U8),
+    ("BoolStorage", "bool", NumberFormat::Bool),
 ];
 
 /// Harmless objects that training frameworks put beside weights: numbers and arrays of NumPy, paths,
@@ -87,7 +87,7 @@ const OTHERS: [&str; 43] = [
 
 impl Global {
     /// What `module.name` stands for; nothing when weights are not made of it.
-    pub(super) fn find(module: &str, name: &str) -> Option<Self> {
+    pub(crate) fn find(module: &str, name: &str) -> Option<Self> {
         // Python 2's name for the module, which protocol 2 writes.
         let module = match module {
             "__builtin__" => "builtins",
@@ -130,11 +130,11 @@ mod tests {
     fn only_what_weights_are_made_of_is_known() {
         assert_eq!(
             Global::find("torch", "HalfStorage"),
-            Some(Global::Storage(Kind::Half))
+            Some(Global::Storage(NumberFormat::F16))
         );
         assert_eq!(
             Global::find("torch", "bfloat16"),
-            Some(Global::Dtype(Kind::BFloat16))
+            Some(Global::Dtype(NumberFormat::BF16))
         );
         assert_eq!(Global::find("__builtin__", "set"), Some(Global::Other));
         for (module, name) in [

@@ -1,26 +1,25 @@
 //! Reading what `torch.save` wrote, executing nothing.
 //!
 //! Both containers are read: the zip archive of PyTorch 1.6 and later, and the legacy stream before
-//! it. The pickle inside is parsed as data by [`pickle`]; numbers are read from the file one tensor at
+//! it. The pickle inside is parsed as data; numbers are read from the file one tensor at
 //! a time, and no length is believed before the file was seen to have it.
 
-mod archive;
-mod globals;
-mod pickle;
-
-use archive::{Span, read_at};
-use pickle::{Described, Id, Pickle, Value};
+use crate::archive::{self, Span, read_at};
+use crate::pickle::{Described, Id, Pickle, Value};
+use crate::{NumberFormat, Numbers, Refusal};
 use serde_json::json;
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
-use tch::{Kind, Tensor};
 
 /// The deepest nesting of names and settings that is followed.
 const DEEPEST: usize = 12;
 
 /// Most tensors and settings that are looked at.
 const MOST_ENTRIES: usize = 200_000;
+
+/// The longest name, and all names together, in bytes: a key can be long and occur often.
+const LONGEST_NAME: usize = 4096;
+const LONGEST_NAMES: usize = 32 << 20;
 
 /// By how much tensors may exceed their file: views share storages, but an honest state dict
 /// repeats little. More than that is an expanded view made to exhaust memory.
@@ -29,10 +28,10 @@ const LARGEST_EXPANSION: u64 = 4;
 /// First bytes of a legacy file: the pickle of PyTorch's magic number, protocol 2.
 const MAGIC: i128 = 0x1950_a86a_20f9_469c_fc6c;
 
-/// An opened checkpoint.
+/// An opened checkpoint of `torch.save`.
 #[derive(Debug)]
-pub(crate) struct Checkpoint {
-    file: File,
+pub struct Checkpoint<F> {
+    file: F,
     length: u64,
     pickle: Pickle,
     /// Where each storage lies.
@@ -41,29 +40,30 @@ pub(crate) struct Checkpoint {
 
 /// A tensor of a checkpoint, not read yet.
 #[derive(Debug, Clone)]
-pub(crate) struct Entry {
+pub struct Entry {
     /// Its keys, joined by dots.
-    pub(crate) name: String,
+    pub name: String,
     described: Described,
 }
 
-impl Checkpoint {
+impl<F: Read + Seek> Checkpoint<F> {
     /// Opens a checkpoint: parses its pickle and finds its storages.
     ///
     /// # Errors
-    /// In words, what is wrong with the file.
-    pub(crate) fn open(mut file: File) -> Result<Self, String> {
-        let length = file.metadata().map_err(|e| e.to_string())?.len();
+    /// [`Refusal`] says what is wrong with the file.
+    pub fn open(mut file: F) -> Result<Self, Refusal> {
+        let length = file.seek(SeekFrom::End(0)).map_err(|e| e.to_string())?;
+        file.rewind().map_err(|e| e.to_string())?;
         let mut start = [0; 2];
         file.read_exact(&mut start).map_err(|_| "it is empty")?;
         if &start == b"PK" {
-            Self::open_archive(file, length)
+            Ok(Self::open_archive(file, length)?)
         } else {
-            Self::open_legacy(file, length)
+            Ok(Self::open_legacy(file, length)?)
         }
     }
 
-    fn open_archive(mut file: File, length: u64) -> Result<Self, String> {
+    fn open_archive(mut file: F, length: u64) -> Result<Self, String> {
         let entries = archive::entries(&mut file, length)?;
         let main = entries
             .keys()
@@ -85,7 +85,7 @@ impl Checkpoint {
         let span = entries[main];
         file.seek(SeekFrom::Start(span.start))
             .map_err(|e| e.to_string())?;
-        let pickle = Pickle::read(&mut BufReader::new((&file).take(span.length)))?;
+        let pickle = Pickle::read(&mut BufReader::new(file.by_ref().take(span.length)))?;
         let prefix = format!("{folder}data/");
         let storages = entries
             .iter()
@@ -101,7 +101,7 @@ impl Checkpoint {
 
     /// A magic number, a version, facts about the machine, the object, the keys of the storages, each a
     /// pickle; then for each storage its number of elements and the elements.
-    fn open_legacy(mut file: File, length: u64) -> Result<Self, String> {
+    fn open_legacy(mut file: F, length: u64) -> Result<Self, String> {
         file.rewind().map_err(|e| e.to_string())?;
         let mut source = BufReader::new(file);
         read_magic(&mut source)?;
@@ -165,11 +165,17 @@ impl Checkpoint {
     /// All tensors in the nested dicts of the file, in name order.
     ///
     /// # Errors
-    /// When there are too many, or together they claim many times the file's size.
-    pub(crate) fn tensors(&self) -> Result<Vec<Entry>, String> {
-        let mut found = Vec::new();
-        let mut seen = 0;
-        self.collect(self.pickle.root(), String::new(), 0, &mut seen, &mut found)?;
+    /// [`Refusal`] when there are too many, or together they claim many times the file's size.
+    pub fn tensors(&self) -> Result<Vec<Entry>, Refusal> {
+        let mut found: Vec<Entry> = Vec::new();
+        let (mut seen, mut names) = (0, 0);
+        self.collect(
+            self.pickle.root(),
+            String::new(),
+            0,
+            (&mut seen, &mut names),
+            &mut found,
+        )?;
         found.sort_by(|a, b| a.name.cmp(&b.name));
         let claimed = found.iter().try_fold(0u64, |sum, entry| {
             let d = &entry.described;
@@ -177,14 +183,14 @@ impl Checkpoint {
                 .size
                 .iter()
                 .try_fold(1u64, |n, &s| n.checked_mul(s as u64))?;
-            sum.checked_add(elements.checked_mul(d.kind.elt_size_in_bytes() as u64)?)
+            sum.checked_add(elements.checked_mul(d.kind.bytes())?)
         });
         match claimed {
             Some(bytes) if bytes <= LARGEST_EXPANSION.saturating_mul(self.length) => Ok(found),
-            _ => Err(format!(
+            _ => Err(Refusal(format!(
                 "its tensors claim far more than the {} bytes of the file; it is damaged or hostile",
                 self.length
-            )),
+            ))),
         }
     }
 
@@ -193,28 +199,35 @@ impl Checkpoint {
         id: Id,
         name: String,
         depth: usize,
-        seen: &mut usize,
+        (seen, names): (&mut usize, &mut usize),
         found: &mut Vec<Entry>,
     ) -> Result<(), String> {
         *seen += 1;
         if *seen > MOST_ENTRIES {
             return Err(format!("it holds more than {MOST_ENTRIES} entries"));
         }
+        *names += name.len();
+        if *names > LONGEST_NAMES {
+            return Err("its names are longer than any network's".into());
+        }
         match self.pickle.get(id) {
             Value::Tensor(described) => found.push(Entry {
                 name,
-                described: described.clone(),
+                described: (**described).clone(),
             }),
             Value::Dict(pairs) if depth < DEEPEST => {
                 // Keys that name nothing cost time as well.
                 *seen += pairs.len();
                 for (key, value) in self.pickle.entries(id) {
+                    if name.len() + key.len() > LONGEST_NAME {
+                        return Err(format!("it has names of more than {LONGEST_NAME} bytes"));
+                    }
                     let name = if name.is_empty() {
-                        key
+                        key.into_owned()
                     } else {
                         format!("{name}.{key}")
                     };
-                    self.collect(value, name, depth + 1, seen, found)?;
+                    self.collect(value, name, depth + 1, (seen, names), found)?;
                 }
             }
             _ => {}
@@ -222,24 +235,36 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Reads a tensor onto the CPU, contiguous, in the number format of the file.
+    /// Reads the numbers of a tensor, strided as in the file.
     ///
     /// # Errors
-    /// In words: a storage that is missing or too short for the tensor.
-    pub(crate) fn read(&mut self, entry: &Entry) -> Result<Tensor, String> {
+    /// [`Refusal`] when its storage is missing or too short for it.
+    pub fn read(&mut self, entry: &Entry) -> Result<Numbers, Refusal> {
         let d = &entry.described;
         if d.size.len() != d.stride.len() {
             return Err("its size and strides differ in length".into());
         }
-        let width = d.kind.elt_size_in_bytes() as u64;
+        let numbers = |bytes| Numbers {
+            format: d.kind,
+            size: d.size.clone(),
+            stride: d.stride.clone(),
+            bytes,
+        };
         if d.size.contains(&0) {
-            return Tensor::f_zeros(&d.size, (d.kind, tch::Device::Cpu)).map_err(|e| e.to_string());
+            return Ok(numbers(Vec::new()));
         }
+        let window = self.window(d).map_err(Refusal)?;
+        Ok(numbers(read_at(&mut self.file, window)?))
+    }
+
+    /// Where the numbers of a tensor that has some lie.
+    fn window(&self, d: &Described) -> Result<Span, String> {
         let broken = || "it reaches beyond its storage".to_owned();
         let span = *self
             .storages
             .get(&d.storage.key)
             .ok_or("its storage is missing")?;
+        let width = d.kind.bytes();
         // One element beyond the last one that the strides reach.
         let last = d
             .size
@@ -262,40 +287,29 @@ impl Checkpoint {
         if end > span.length || end > d.storage.start.saturating_add(d.storage.bytes) {
             return Err(broken());
         }
-        let window = Span {
+        Ok(Span {
             start: span.start + start,
             length: bytes,
-        };
-        let numbers = read_at(&mut self.file, window)?;
-        let flat = Tensor::f_from_data_size(&numbers, &[elements], d.kind);
-        drop(numbers);
-        flat.and_then(|flat| {
-            if is_contiguous(&d.size, &d.stride) {
-                flat.f_view(d.size.as_slice())
-            } else {
-                flat.f_as_strided(&d.size, &d.stride, None)?.f_contiguous()
-            }
         })
-        .map_err(|e| e.to_string().lines().next().unwrap_or_default().to_owned())
     }
 
     /// Whether a dict lies under a path of keys.
-    pub(crate) fn is_dict(&self, path: &[&str]) -> bool {
+    pub fn is_dict(&self, path: &[&str]) -> bool {
         let found = self.find(path);
         found.is_some_and(|id| matches!(self.pickle.get(id), Value::Dict(_)))
     }
 
     /// The settings under a path of keys, as JSON; nothing when there are none. Tensors and unknown
     /// objects become null, and very large settings are cut off.
-    pub(crate) fn settings(&self, path: &[&str]) -> Option<serde_json::Value> {
-        let mut left = 20_000;
+    pub fn settings(&self, path: &[&str]) -> Option<serde_json::Value> {
+        let mut left = 100_000;
         Some(self.as_json(self.find(path)?, 0, &mut left)).filter(|value| !value.is_null())
     }
 
     fn find(&self, path: &[&str]) -> Option<Id> {
         path.iter().try_fold(self.pickle.root(), |id, key| {
-            let entries = self.pickle.entries(id);
-            Some(entries.into_iter().find(|(name, _)| name == key)?.1)
+            let mut entries = self.pickle.entries(id);
+            Some(entries.find(|(name, _)| name == key)?.1)
         })
     }
 
@@ -304,6 +318,9 @@ impl Checkpoint {
             return serde_json::Value::Null;
         }
         *left -= 1;
+        if let Value::Text(text) = self.pickle.get(id) {
+            *left = left.saturating_sub(text.len() / 16);
+        }
         match self.pickle.get(id) {
             Value::Bool(value) => json!(value),
             Value::Int(value) => json!(value),
@@ -314,10 +331,15 @@ impl Checkpoint {
                 .map(|&item| self.as_json(item, depth + 1, left))
                 .collect(),
             Value::Dict(_) => {
-                let entries = self.pickle.entries(id).into_iter();
-                let entries =
-                    entries.map(|(key, value)| (key, self.as_json(value, depth + 1, left)));
-                serde_json::Value::Object(entries.collect())
+                let mut object = serde_json::Map::new();
+                for (key, value) in self.pickle.entries(id) {
+                    *left = left.saturating_sub(key.len() / 16);
+                    if *left == 0 {
+                        break;
+                    }
+                    object.insert(key.into_owned(), self.as_json(value, depth + 1, left));
+                }
+                object.into()
             }
             _ => serde_json::Value::Null,
         }
@@ -327,7 +349,7 @@ impl Checkpoint {
 impl Pickle {
     /// Bytes of an element of each storage that a tensor refers to.
     fn element_sizes(&self) -> HashMap<String, u64> {
-        let width = |kind: Kind| kind.elt_size_in_bytes() as u64;
+        let width = |kind: NumberFormat| kind.bytes();
         self.iter()
             .filter_map(|value| match value {
                 Value::Storage(s) => Some((s.key.clone(), width(s.kind))),
@@ -349,13 +371,4 @@ fn read_magic(source: &mut impl Read) -> Result<(), String> {
         return Ok(());
     }
     Err("it does not begin as torch.save's files do".into())
-}
-
-fn is_contiguous(size: &[i64], stride: &[i64]) -> bool {
-    let mut expected = 1;
-    size.iter().zip(stride).rev().all(|(&size, &stride)| {
-        let fits = size == 1 || stride == expected;
-        expected *= size;
-        fits
-    })
 }
