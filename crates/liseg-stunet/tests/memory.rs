@@ -10,6 +10,8 @@ use liseg_volume::{Seed, Spacing};
 #[cfg(target_os = "linux")]
 fn a_forward_pass_takes_what_was_foretold() {
     runtime::reuse_tensor_memory();
+    // With one thread libtorch keeps f32 from oneDNN, and takes up to a fifth more.
+    runtime::set_threads(2);
     let stu_net = |classes| {
         Architecture::StuNet(StuNetConfig {
             strides: [[1, 2, 2], [2; 3], [2; 3], [2; 3], [1, 2, 2]],
@@ -47,7 +49,7 @@ fn a_forward_pass_takes_what_was_foretold() {
             found.push(format!(
                 "{what}: {took} bytes, foretold {foretold}, {ratio:.3}"
             ));
-            all_right &= (0.85..1.05).contains(&ratio);
+            all_right &= (0.85..1.1).contains(&ratio);
         }
     }
     assert!(all_right, "{found:#?}");
