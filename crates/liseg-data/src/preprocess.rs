@@ -203,7 +203,7 @@ fn finish(
     let mut image = if region == Region::full(canonical.shape()) {
         canonical.into_data()
     } else {
-        canonical.crop(region)?.into_data()
+        canonical.into_crop(region)?.into_data()
     };
     let mask = if plan.use_mask_for_norm {
         let label = label
