@@ -60,6 +60,7 @@ struct Options {
 fn main() -> Result<()> {
     let o = Options::parse();
     runtime::keep_large_blocks();
+    runtime::reuse_tensor_memory();
     if let Some(threads) = o.threads {
         runtime::set_threads(threads);
     }

@@ -84,6 +84,7 @@ fn main() -> Result<()> {
         Some(other) => bail!("`{other}` is not known; the only option is --require"),
     };
     runtime::keep_large_blocks();
+    runtime::reuse_tensor_memory();
     let device = match runtime::cuda_devices() {
         Ok(count) => {
             println!("{count} CUDA device(s); checking cuda:0");

@@ -149,7 +149,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let shared = &arguments.shared;
     match &arguments.verb {
         Verb::Predict(_) | Verb::Submit(_) => liseg::nn::runtime::return_large_blocks(),
-        _ => liseg::nn::runtime::keep_large_blocks(),
+        _ => {
+            liseg::nn::runtime::keep_large_blocks();
+            liseg::nn::runtime::reuse_tensor_memory();
+        }
     }
     set_threads(shared)?;
     match &arguments.verb {

@@ -16,8 +16,8 @@ pub fn reuse_tensor_memory() {
 }
 
 /// Makes the C allocator keep large blocks for reuse instead of returning them to the system, for programs
-/// that train: their loaders allocate the same arrays again and again, as networks do. Call at the start.
-/// Does nothing where the allocator is not glibc's.
+/// that train: their loaders allocate the same arrays again and again. [`reuse_tensor_memory`] does so for
+/// tensors. Call at the start. Does nothing where the allocator is not glibc's.
 pub fn keep_large_blocks() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     #[expect(unsafe_code, reason = "mallopt has no safe wrapper")]
