@@ -149,14 +149,20 @@ fn transform(task: &str, repeat: usize, image: &Array3<f32>) -> Result<f64, Fail
         }),
         _ => return Err(format!("no task `{task}`").into()),
     };
-    // Making the copy is no part of the transform.
-    let mut samples: Vec<Sample> = (0..repeat)
-        .map(|_| Sample::unlabelled(image.clone().insert_axis(Axis(0))))
-        .collect();
-    best(repeat, || {
-        let sample = samples.pop().ok_or("no sample left")?;
-        Ok(params.apply(sample)?)
-    })
+    let mut best = f64::INFINITY;
+    // The first call fetches its buffers and is not counted, as with the peers.
+    for call in 0..=repeat {
+        // Making the copy is no part of the transform. It leaves the patch in the caches, where the
+        // peers, who read one patch again and again, have theirs.
+        let sample = Sample::unlabelled(image.clone().insert_axis(Axis(0)));
+        let start = Instant::now();
+        let result = black_box(params.apply(sample)?);
+        if call > 0 {
+            best = best.min(start.elapsed().as_secs_f64());
+        }
+        drop(result);
+    }
+    Ok(best)
 }
 
 /// Mean seconds of nnU-Net's whole list on one thread, over `repeat` samples.

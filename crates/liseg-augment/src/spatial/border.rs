@@ -60,6 +60,12 @@ impl Border {
         corners
     }
 
+    /// What the corners hold where all voxels hold one value.
+    #[inline]
+    pub(super) fn corners_of<T: Copy>(&self, value: T, outside: T) -> [T; 8] {
+        self.known.map(|known| if known { value } else { outside })
+    }
+
     /// Interpolates, with 0 outside.
     #[inline]
     pub(super) fn value(&self, input: &[f32]) -> f32 {
@@ -87,6 +93,7 @@ mod tests {
         let border = Border::new(shape, [0.5, 0.25, -0.5].map(fixed));
         let expected = [-1, 0, -1, 4, -1, 8, -1, 12];
         assert_eq!(border.corners(&numbers, -1), expected);
+        assert_eq!(border.corners_of(7, -1), [-1, 7, -1, 7, -1, 7, -1, 7]);
         assert_eq!(border.odd, [false, false, true]);
         // At (0.5, 0.25, 0) the image is 5; half of it is left.
         assert!((border.value(&image) - 2.5).abs() < 1e-6);

@@ -20,6 +20,7 @@ pub(super) fn resample(sample: &Sample, grid: &Grid, scratch: &mut Scratch) -> S
     let (voxels_in, voxels_out) = (sample.label.len(), result.label.len());
     let labels = Labels::new(sample.label.as_slice().unwrap_or_default(), grid.input);
     let step = grid.step().map(fixed);
+    let ahead = grid.rows_ahead(TILE);
     let mut cells = Cells::default();
     for place in tiled(nz, ny) {
         let row = Row::new(grid.input, grid.start(place).map(fixed), step, nx);
@@ -29,7 +30,7 @@ pub(super) fn resample(sample: &Sample, grid: &Grid, scratch: &mut Scratch) -> S
         if let (Some(from), Some(to)) = (sample.image.as_slice(), result.image.as_slice_mut()) {
             let channels = from.chunks_exact(voxels_in);
             for (from, to) in channels.zip(to.chunks_exact_mut(voxels_out)) {
-                fill_values(&row, &cells, from, &mut to[voxels.clone()]);
+                fill_values(&row, &cells, ahead, from, &mut to[voxels.clone()]);
             }
         }
         if let Some(to) = result.label.as_slice_mut() {
@@ -40,7 +41,7 @@ pub(super) fn resample(sample: &Sample, grid: &Grid, scratch: &mut Scratch) -> S
             if let (Some(from), Some(to)) = (from.values.as_slice(), to.values.as_slice_mut()) {
                 let to = &mut to[voxels.clone()];
                 match kind {
-                    MapKind::Quantity => fill_values(&row, &cells, from, to),
+                    MapKind::Quantity => fill_values(&row, &cells, ahead, from, to),
                     MapKind::Regions => fill_regions(&row, &cells, from, to),
                 }
             }
@@ -49,10 +50,12 @@ pub(super) fn resample(sample: &Sample, grid: &Grid, scratch: &mut Scratch) -> S
     result
 }
 
+/// Rows along each side of a tile.
+const TILE: usize = 8;
+
 /// Rows (z, y) of the output in square tiles: neighbouring rows in both directions read much the same
 /// part of a turned input, which is still in the cache then.
 pub(super) fn tiled(nz: usize, ny: usize) -> impl Iterator<Item = [usize; 2]> {
-    const TILE: usize = 8;
     (0..nz).step_by(TILE).flat_map(move |z_from| {
         (0..ny).step_by(TILE).flat_map(move |y_from| {
             (z_from..nz.min(z_from + TILE))
@@ -61,15 +64,16 @@ pub(super) fn tiled(nz: usize, ny: usize) -> impl Iterator<Item = [usize; 2]> {
     })
 }
 
-/// Interpolates what touches the input; the rest is 0.
-fn fill_values(row: &Row, cells: &Cells, from: &[f32], out: &mut [f32]) {
+/// Interpolates what touches the input; the rest is 0. Asks for the memory that the row of the next
+/// tile will read.
+fn fill_values(row: &Row, cells: &Cells, ahead: isize, from: &[f32], out: &mut [f32]) {
     out[..row.touching.0].fill(0.0);
     out[row.touching.1..].fill(0.0);
     let [share_z, share_y, share_x] = &cells.share;
     let inside = &mut out[row.inside.0..row.inside.1];
     interpolate(
         from,
-        row.cell(),
+        row.cell(ahead),
         &cells.first,
         share_z,
         share_y,
@@ -89,7 +93,7 @@ fn fill_regions(row: &Row, cells: &Cells, from: &[f32], out: &mut [f32]) {
     let (start, end) = row.inside;
     for (k, out) in out[start..end].iter_mut().enumerate() {
         let corner = nearest_corner(row.odd(start + k), cells.share(k));
-        *out = from[cells.first[k] as usize + row.cell().offset(corner)];
+        *out = from[cells.first[k] as usize + row.cell(0).offset(corner)];
     }
     for (x, border) in &cells.border {
         let corner = nearest_corner(border.odd, border.share);
@@ -120,18 +124,24 @@ impl<'a> Labels<'a> {
         out[..touching.0].fill(OUTSIDE);
         out[touching.1..].fill(OUTSIDE);
         let others = row.meets(self.others);
-        out[inside.0..others.0].fill(self.background);
-        out[others.1..inside.1].fill(self.background);
-        self.vote_inside(row, others, cells, out);
+        let within = |x: usize| x.clamp(inside.0, inside.1);
+        let voted = (within(others.0), within(others.1));
+        out[inside.0..voted.0].fill(self.background);
+        out[voted.1..inside.1].fill(self.background);
+        self.vote_inside(row, voted, cells, out);
         for (x, border) in &cells.border {
-            let labels = border.corners(self.from, OUTSIDE);
+            let labels = if (others.0..others.1).contains(x) {
+                border.corners(self.from, OUTSIDE)
+            } else {
+                border.corners_of(self.background, OUTSIDE)
+            };
             out[*x] = vote(labels, border.odd, border.share);
         }
     }
 
     /// Votes for the voxels of a part that lies inside.
     fn vote_inside(&self, row: &Row, part: Part, cells: &Cells, out: &mut [i8]) {
-        let [a, b, c, d] = row.cell().views(self.from);
+        let [a, b, c, d] = row.cell(0).views(self.from);
         let n = a.len();
         let (b, c, d) = (&b[..n], &c[..n], &d[..n]);
         let before = row.inside.0;
@@ -207,29 +217,36 @@ mod tests {
     #[test]
     fn labels_away_from_the_others_need_no_vote() {
         let shape = [6, 12, 14];
-        let label = |at: usize| {
-            let (z, y, x) = (at / (12 * 14), at / 14 % 12, at % 14);
-            i8::from((2..4).contains(&z) && (5..9).contains(&y) && (3..7).contains(&x))
-        };
-        let label: Vec<i8> = (0..6 * 12 * 14).map(label).collect();
-        let quick = Labels::new(&label, shape);
-        let all = Labels {
-            others: Some([(0, 5), (0, 11), (0, 13)]),
-            ..Labels::new(&label, shape)
-        };
-        let mut cells = Cells::default();
-        let step = [-0.21, 0.37, 0.93].map(fixed);
-        for k in 0..200 {
-            let k = f64::from(k);
-            let start = [k * 0.037, k * 0.05 - 2.0, k * 0.021 - 3.0].map(fixed);
-            let row = Row::new(shape, start, step, 20);
-            cells.find(&row);
-            let filled = |labels: &Labels<'_>| {
-                let mut out = vec![9; 20];
-                labels.fill(&row, &cells, &mut out);
-                out
+        // A liver in the middle, one in the corner, and a whole volume beside a corner of another label.
+        for (first, end) in [
+            ([2, 5, 3], [4, 9, 7]),
+            ([4, 8, 9], [6, 12, 14]),
+            ([0, 0, 1], [6, 12, 14]),
+        ] {
+            let label = |at: usize| {
+                let point = [at / (12 * 14), at / 14 % 12, at % 14];
+                i8::from((0..3).all(|axis| (first[axis]..end[axis]).contains(&point[axis])))
             };
-            assert_eq!(filled(&quick), filled(&all), "row {k}");
+            let label: Vec<i8> = (0..6 * 12 * 14).map(label).collect();
+            let quick = Labels::new(&label, shape);
+            let all = Labels {
+                others: Some([(0, 5), (0, 11), (0, 13)]),
+                ..Labels::new(&label, shape)
+            };
+            let mut cells = Cells::default();
+            let step = [-0.21, 0.37, 0.93].map(fixed);
+            for k in 0..200 {
+                let k = f64::from(k);
+                let start = [k * 0.037, k * 0.05 - 2.0, k * 0.021 - 3.0].map(fixed);
+                let row = Row::new(shape, start, step, 20);
+                cells.find(&row);
+                let filled = |labels: &Labels<'_>| {
+                    let mut out = vec![9; 20];
+                    labels.fill(&row, &cells, &mut out);
+                    out
+                };
+                assert_eq!(filled(&quick), filled(&all), "row {k}");
+            }
         }
     }
 }

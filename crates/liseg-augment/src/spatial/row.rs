@@ -95,12 +95,13 @@ impl Row {
         }
     }
 
-    /// Where the corners of its cells lie.
-    pub(super) fn cell(&self) -> Cell {
+    /// Where the corners of its cells lie, and the cells that are read `ahead`.
+    pub(super) fn cell(&self, ahead: isize) -> Cell {
         let [_, ny, nx] = self.shape;
         Cell {
             row: nx,
             slice: if self.in_slice { 0 } else { ny * nx },
+            ahead,
         }
     }
 
@@ -114,13 +115,13 @@ impl Row {
         Border::new(self.shape, self.point(x))
     }
 
-    /// The voxels of `inside` of which a corner lies in the box; none where there is no box.
+    /// The voxels of `touching` of which a corner lies in the box; none where there is no box.
     pub(super) fn meets(&self, bounds: Option<Bounds>) -> Part {
-        let nowhere = (self.inside.0, self.inside.0);
+        let nowhere = (self.touching.0, self.touching.0);
         let Some(bounds) = bounds else {
             return nowhere;
         };
-        let part = (0..3).fold(self.inside, |part, axis| {
+        let part = (0..3).fold(self.touching, |part, axis| {
             let (first, last) = bounds[axis];
             let (least, most) = ((first as i64 - 1) * ONE, (last as i64 + 1) * ONE - 1);
             let (start, step) = (self.start[axis], self.step[axis]);
@@ -264,8 +265,8 @@ mod tests {
         assert!(row.border().eq([1, 5]));
         // Voxel 2 lies between 0 and 1, voxel 3 between 1 and 2.
         assert_eq!(row.meets(Some([(0, 0), (1, 1), (1, 1)])), (2, 4));
-        assert_eq!(row.meets(Some([(0, 0), (1, 1), (3, 3)])), (4, 5));
-        assert_eq!(row.meets(None), (2, 2));
+        assert_eq!(row.meets(Some([(0, 0), (1, 1), (3, 3)])), (4, 6));
+        assert_eq!(row.meets(None), (1, 1));
 
         let mut cells = Cells::default();
         cells.find(&row);

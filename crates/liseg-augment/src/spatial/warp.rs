@@ -36,6 +36,16 @@ impl Grid {
         [0, 1, 2].map(|axis| self.matrix[axis][2])
     }
 
+    /// How far on in memory a row reads that lies `rows` further along y, to the nearest voxel.
+    pub(crate) fn rows_ahead(&self, rows: usize) -> isize {
+        let [_, ny, nx] = self.input;
+        let strides = [ny * nx, nx, 1];
+        let along = |axis: usize| (self.matrix[axis][1] * rows as f64).round() as isize;
+        (0..3)
+            .map(|axis| along(axis) * strides[axis] as isize)
+            .sum()
+    }
+
     /// A displacement in the input's voxels.
     fn turned(&self, e: [f64; 3]) -> [f64; 3] {
         [0, 1, 2].map(|i| (0..3).map(|j| self.matrix[i][j] * e[j]).sum())
@@ -291,6 +301,7 @@ fn fill_linear(points: &Points, shape: [usize; 3], input: &[f32], out: &mut [f32
         let cell = Cell {
             row: nx,
             slice: ny * nx,
+            ahead: 0,
         };
         let [share_z, share_y, share_x] = &points.share;
         interpolate(input, cell, &points.first, share_z, share_y, share_x, out);
