@@ -10,12 +10,12 @@ use crate::run::{CaseRoles, EpochRecord, RunFolder};
 use crate::state::ProgressState;
 use crate::tensorboard::EventWriter;
 use crate::{Error, Result, RunConfig, batches};
-use liseg_data::{CaseStore, Loader, LoaderConfig, Pipelines};
+use liseg_data::{Case, CaseStore, Loader, LoaderConfig, Pipelines};
 use liseg_nn::tch::Device;
 use liseg_nn::{GradientScaler, Precision, ScaledStep, checkpoint};
 use liseg_ssl::{NetworkFactory, Progress, StepContext, Strategy};
 use liseg_stunet::Architecture;
-use roles::assign_cases;
+use roles::{as_case, assign_cases};
 use setup::{
     build_strategy, check_roles, learning_rate, micro_batch, pipelines, plan_for, refuse_other_run,
 };
@@ -149,7 +149,8 @@ impl<'a> Trainer<'a> {
         config.precision.check(device)?;
         let store = Arc::new(CaseStore::open(&config.data)?);
         let plan = plan_for(config, store.plan())?;
-        let roles = assign_cases(config, &store)?;
+        let cases: Vec<Case> = store.cases().iter().map(|case| as_case(case)).collect();
+        let roles = assign_cases(config, &cases)?;
         let pipelines = pipelines(config)?;
         let shape = network_shape(config, &plan)?;
         let strategy = build_strategy(config, &shape, device, build)?;

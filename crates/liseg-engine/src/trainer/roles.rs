@@ -2,27 +2,48 @@
 
 use crate::run::CaseRoles;
 use crate::{Error, Result, RunConfig};
-use liseg_data::{Case, CaseStore, Fold, StoredCase, Subset, folds, read_splits, reduce_labels};
+use liseg_data::{Case, Fold, StoredCase, Subset, folds, read_splits, reduce_labels};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// Which cases are learnt from, with and without their labels, and which are kept back.
-pub(super) fn assign_cases(config: &RunConfig, store: &CaseStore) -> Result<CaseRoles> {
-    let wanted = |case: &StoredCase| {
-        let phases = &config.unlabelled_phases;
-        let phase = case.record().provenance.phase.as_ref();
-        phases.is_empty() || phase.is_some_and(|phase| phases.contains(phase))
-    };
-    let ids = |cases: Vec<&Arc<StoredCase>>| cases.iter().map(|c| c.id().to_owned()).collect();
-    let mut roles = CaseRoles {
-        labelled: ids(store.subset(Subset::Labelled).collect()),
-        unlabelled: ids(store
-            .subset(Subset::Unlabelled)
-            .filter(|c| wanted(c))
-            .collect()),
-        validation: Vec::new(),
-    };
-    if roles.labelled.is_empty() {
+///
+/// Patients who are validated on are not learnt from in any phase, unless a file of splits lists their
+/// unlabelled cases itself.
+pub(super) fn assign_cases(config: &RunConfig, cases: &[Case]) -> Result<CaseRoles> {
+    let mut fold = chosen_fold(config, cases)?;
+    if fold.unlabelled.is_none() {
+        fold = fold.with_unlabelled(cases);
+    }
+    if let Some(budget) = config.label_budget {
+        fold = reduce_labels(fold, cases, budget, config.seed)?;
+    }
+    let phases = &config.unlabelled_phases;
+    let of_wanted_phase: BTreeSet<&str> = cases
+        .iter()
+        .filter(|case| phases.is_empty() || case.phase.as_ref().is_some_and(|p| phases.contains(p)))
+        .map(|case| case.id.as_str())
+        .collect();
+    let wanted = |id: &String| of_wanted_phase.contains(id.as_str());
+    Ok(CaseRoles {
+        labelled: fold.training,
+        unlabelled: fold
+            .unlabelled
+            .into_iter()
+            .flatten()
+            .filter(wanted)
+            .collect(),
+        validation: fold.validation,
+    })
+}
+
+/// The fold that the config names, or one that trains on all labelled cases.
+fn chosen_fold(config: &RunConfig, cases: &[Case]) -> Result<Fold> {
+    let labelled: Vec<&Case> = cases
+        .iter()
+        .filter(|case| case.subset == Subset::Labelled)
+        .collect();
+    if labelled.is_empty() {
         return Err(Error::Run {
             path: config.data.clone(),
             reason: "no labelled case to learn from; labels belong into labelsTr before \
@@ -30,48 +51,25 @@ pub(super) fn assign_cases(config: &RunConfig, store: &CaseStore) -> Result<Case
                 .into(),
         });
     }
-    if let Some(path) = &config.validation.splits {
-        let fold = declared_fold(config, store, path)?;
-        roles.labelled = fold.training;
-        roles.validation = fold.validation;
-        if let Some(ids) = fold.unlabelled {
-            roles.unlabelled = ids
-                .into_iter()
-                .filter(|id| store.get(id).is_some_and(|case| wanted(case)))
-                .collect();
-        }
-    } else if config.validation.folds > 0 {
-        let cases: Vec<Case> = store.subset(Subset::Labelled).map(|c| as_case(c)).collect();
-        let mut folds = folds(&cases, config.validation.folds, config.seed)?;
-        let fold = folds.swap_remove(config.validation.fold);
-        roles.labelled = fold.training;
-        roles.validation = fold.validation;
+    let validation = &config.validation;
+    if let Some(path) = &validation.splits {
+        return declared_fold(config, cases, path);
     }
-    if let Some(budget) = config.label_budget {
-        roles.labelled.sort();
-        let cases: Vec<Case> = store.subset(Subset::Labelled).map(|c| as_case(c)).collect();
-        let fold = Fold {
-            training: roles.labelled,
-            validation: roles.validation,
-            unlabelled: Some(roles.unlabelled),
-        };
-        let fold = reduce_labels(fold, &cases, budget, config.seed)?;
-        roles = CaseRoles {
-            labelled: fold.training,
-            unlabelled: fold
-                .unlabelled
-                .into_iter()
-                .flatten()
-                .filter(|id| store.get(id).is_some_and(|case| wanted(case)))
-                .collect(),
-            validation: fold.validation,
-        };
+    if validation.folds > 0 {
+        let mut folds = folds(labelled, validation.folds, config.seed)?;
+        return Ok(folds.swap_remove(validation.fold));
     }
-    Ok(roles)
+    let mut training: Vec<String> = labelled.iter().map(|case| case.id.clone()).collect();
+    training.sort();
+    Ok(Fold {
+        training,
+        validation: Vec::new(),
+        unlabelled: None,
+    })
 }
 
 /// The fold of a file of splits; the file is looked for beside the cases as well.
-fn declared_fold(config: &RunConfig, store: &CaseStore, path: &Path) -> Result<Fold> {
+fn declared_fold(config: &RunConfig, cases: &[Case], path: &Path) -> Result<Fold> {
     let beside = config.data.join(path);
     let path = if path.is_file() { path } else { &beside };
     let mut folds = read_splits(path)?;
@@ -88,6 +86,7 @@ fn declared_fold(config: &RunConfig, store: &CaseStore, path: &Path) -> Result<F
         ));
     }
     let fold = folds.swap_remove(fold);
+    let known: BTreeSet<&str> = cases.iter().map(|case| case.id.as_str()).collect();
     let unlabelled = fold.unlabelled.iter().flatten();
     let listed = fold
         .training
@@ -95,7 +94,7 @@ fn declared_fold(config: &RunConfig, store: &CaseStore, path: &Path) -> Result<F
         .chain(&fold.validation)
         .chain(unlabelled);
     for id in listed {
-        if store.get(id).is_none() {
+        if !known.contains(id.as_str()) {
             let data = config.data.display();
             return refuse(format!("it lists case `{id}`, which {data} does not hold"));
         }
@@ -104,12 +103,78 @@ fn declared_fold(config: &RunConfig, store: &CaseStore, path: &Path) -> Result<F
 }
 
 /// A stored case as the splitter knows it.
-fn as_case(stored: &StoredCase) -> Case {
+pub(super) fn as_case(stored: &StoredCase) -> Case {
     let facts = stored.record().provenance.clone();
     Case {
         patient: facts.patient,
         phase: facts.phase,
         vendor: facts.vendor,
         ..Case::new(stored.id(), PathBuf::new(), facts.subset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Four patients with a labelled GED4 scan, and all with unlabelled T2WI and DWI scans.
+    fn cases() -> Vec<Case> {
+        let case = |patient: usize, phase: &str, subset: Subset| Case {
+            patient: Some(format!("p{patient}")),
+            phase: Some(phase.into()),
+            ..Case::new(format!("p{patient}_{phase}"), "", subset)
+        };
+        let of_patient = |patient: usize| {
+            [
+                case(patient, "DWI", Subset::Unlabelled),
+                case(patient, "GED4", Subset::Labelled),
+                case(patient, "T2WI", Subset::Unlabelled),
+            ]
+        };
+        (0..4).flat_map(of_patient).collect()
+    }
+
+    fn patients(ids: &[String]) -> BTreeSet<&str> {
+        ids.iter().map(|id| &id[..2]).collect()
+    }
+
+    #[test]
+    fn validated_patients_are_learnt_from_in_no_phase() {
+        let mut config = RunConfig::new("data");
+        config.validation.folds = 4;
+        for fold in 0..4 {
+            config.validation.fold = fold;
+            let roles = assign_cases(&config, &cases()).unwrap();
+            let validated = patients(&roles.validation);
+            assert_eq!((validated.len(), roles.labelled.len()), (1, 3));
+            assert_eq!(roles.unlabelled.len(), 6);
+            assert!(validated.is_disjoint(&patients(&roles.unlabelled)));
+        }
+        config.validation.folds = 0;
+        let roles = assign_cases(&config, &cases()).unwrap();
+        assert_eq!((roles.labelled.len(), roles.unlabelled.len()), (4, 8));
+    }
+
+    #[test]
+    fn unlabelled_cases_are_of_the_wanted_phases_whatever_the_budget() {
+        let config = RunConfig {
+            unlabelled_phases: vec!["T2WI".into()],
+            label_budget: Some(2),
+            ..RunConfig::new("data")
+        };
+        let roles = assign_cases(&config, &cases()).unwrap();
+        assert_eq!(roles.labelled.len(), 2);
+        let expected = ["p0_T2WI", "p1_T2WI", "p2_T2WI", "p3_T2WI"];
+        assert_eq!(roles.unlabelled, expected);
+    }
+
+    #[test]
+    fn a_collection_without_labels_is_refused() {
+        let cases: Vec<Case> = cases()
+            .into_iter()
+            .filter(|case| case.subset == Subset::Unlabelled)
+            .collect();
+        let error = assign_cases(&RunConfig::new("data"), &cases).unwrap_err();
+        assert!(error.to_string().contains("labelsTr"), "{error}");
     }
 }
