@@ -54,10 +54,11 @@ pub(super) fn resize(
             let (order, inverse) = axis_first(axis);
             let shape = order.map(|a| new_shape[a]);
             let result = resize_slices(data.permuted_axes(order), shape, how);
-            result
-                .permuted_axes(inverse)
-                .as_standard_layout()
-                .into_owned()
+            let result = result.permuted_axes(inverse);
+            if result.is_standard_layout() {
+                return result;
+            }
+            result.as_standard_layout().into_owned()
         }
     }
 }
@@ -73,9 +74,9 @@ fn resize_volume(
     let plane = Plane::new([ny, nx], [shape[1], shape[2]], interpolation);
     let range = Range::of_volume(data);
     if along_z.is_identity() {
-        return plane.apply_to_slices(data, |_| range, |range, v| range.clip(v));
+        return plane.apply_to_all(data, |_| range, |range, v| range.clip(v));
     }
-    let middle = plane.apply_to_slices(data, |_| (), |(), v| v);
+    let middle = plane.apply_to_all(data, |_| (), |(), v| v);
     resize_first_axis(&along_z, middle, |v| range.clip(v))
 }
 
@@ -85,21 +86,19 @@ fn resize_slices(data: ArrayView3<'_, f32>, shape: [usize; 3], how: Resampling) 
     let plane = Plane::new([ny, nx], [shape[1], shape[2]], how.interpolation);
     let own_range = |slice: ArrayView2<'_, f32>| Range::of(slice);
     if nz == shape[0] {
-        return plane.apply_to_slices(data, own_range, |range, v| range.clip(v));
+        return plane.apply_to_all(data, own_range, |range, v| range.clip(v));
     }
     if how.along_z == Interpolation::Nearest {
         // Only the slices that are used, and each of them once.
         let (used, places) = used_slices(nz, shape[0]);
-        let chosen = (used.len() < nz).then(|| data.select(Axis(0), &used));
-        let source = chosen.as_ref().map_or(data, |slices| slices.view());
-        let resized = plane.apply_to_slices(source, own_range, |range, v| range.clip(v));
+        let resized = plane.apply_to_slices(data, &used, own_range, |range, v| range.clip(v));
         return if used.len() < places.len() {
             resized.select(Axis(0), &places)
         } else {
             resized
         };
     }
-    let middle = plane.apply_to_slices(data, own_range, |range, v| f64::from(range.clip(v)));
+    let middle = plane.apply_to_all(data, own_range, |range, v| f64::from(range.clip(v)));
     resize_first_axis(&Operator::new(nz, shape[0], how.along_z), middle, |v| {
         v as f32
     })
@@ -145,20 +144,33 @@ impl Plane {
         }
     }
 
-    /// Resizes every slice; `context` is computed once for each and handed to `store`.
-    fn apply_to_slices<C, D: Clone + Default + Send + Sync>(
+    /// Resizes every slice.
+    fn apply_to_all<C, D: Clone + Default + Send + Sync>(
         &self,
         data: ArrayView3<'_, f32>,
         context: impl Fn(ArrayView2<'_, f32>) -> C + Sync,
         store: impl Fn(&C, f64) -> D + Sync,
     ) -> Array3<D> {
-        let shape = (data.dim().0, self.rows.len(), self.columns.len());
+        let all: Vec<usize> = (0..data.dim().0).collect();
+        self.apply_to_slices(data, &all, context, store)
+    }
+
+    /// Resizes the given slices; `context` is computed once for each and handed to `store`.
+    fn apply_to_slices<C, D: Clone + Default + Send + Sync>(
+        &self,
+        data: ArrayView3<'_, f32>,
+        slices: &[usize],
+        context: impl Fn(ArrayView2<'_, f32>) -> C + Sync,
+        store: impl Fn(&C, f64) -> D + Sync,
+    ) -> Array3<D> {
+        let shape = (slices.len(), self.rows.len(), self.columns.len());
         let mut result = Array3::from_elem(shape, D::default());
         result
             .outer_iter_mut()
             .into_par_iter()
-            .zip(data.outer_iter())
-            .for_each(|(out, slice)| {
+            .zip(slices)
+            .for_each(|(out, &slice)| {
+                let slice = data.index_axis(Axis(0), slice);
                 let context = context(slice);
                 self.apply(slice, out, |v| store(&context, v));
             });
