@@ -1,6 +1,7 @@
 """Times STU-Net in LiSeg and in plain PyTorch, in turn, on the same device with the same threads.
 
     python benches/peers/networks.py --program target/release/examples/network_speed
+    cargo xtask bench --peers --only network
 
 Prints a table of ratios: 2 means that LiSeg takes half of PyTorch's time, or half of its memory.
 Each side runs in a process of its own, so that peaks of memory are its own. PyTorch runs eagerly, with
@@ -160,6 +161,23 @@ def compare(o, what, precision):
     return dict(what=what, precision=precision, ours=seconds, theirs=peer["seconds"],
                 ratio=peer["seconds"] / seconds, ours_gb=ours["peak_gb"], theirs_gb=peer["peak_gb"],
                 outside=ours.get("of_that_optimiser_s", 0) / seconds)
+
+
+def results(program, only, threads=2):
+    """Rows for the common table: STU-Net-S on patches of a usual size, on the CPU."""
+    o = argparse.Namespace(program=program, size="S", patch=[64, 96, 96], batch=2, device="cpu",
+                           threads=threads, repeat=3, channels_last=False)
+    for precision in ("f32", "bf16"):
+        for what, words in (("predict", "predicting"), ("train", "training step")):
+            name = f"network, {words}, {precision}, 2x1x64x96x96"
+            if only.lower() not in f"{name} PyTorch".lower():
+                continue
+            print(f"{name}, PyTorch, {threads} thread(s)", file=sys.stderr, flush=True)
+            r = compare(o, what, precision)
+            common = dict(peer="PyTorch", threads=threads, target=1)
+            yield dict(name=name, ours=r["ours"], theirs=r["theirs"], ratio=r["ratio"], **common)
+            yield dict(name=f"{name}, memory", ours=r["ours_gb"], theirs=r["theirs_gb"],
+                       ratio=r["theirs_gb"] / r["ours_gb"], unit="GB", **common)
 
 
 def main():

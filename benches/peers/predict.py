@@ -1,12 +1,13 @@
 """Times LiSeg's and nnU-Net's prediction of the same volumes with the same network and tiles.
 
     python benches/peers/predict.py --liseg target/release/liseg --out /tmp/peers-predict
+    cargo xtask bench --peers --only predict
 
 LiSeg makes the model (STU-Net-S after one step on phantoms, spacing and patch of its plan). nnU-Net's
 predictor gets a PyTorch module with the same weights, and a plan with the same spacing, patch and
 normalization. Both run on the CPU in 32-bit floats (LiSeg also in bf16 with --precision bf16), with 2
-threads, without mirroring, on the same files, from start to finished masks. Processor time, unlike the others, depends little on what else
-the machine does. Memory is the largest sum over the processes of the proportional
+threads, without mirroring, on the same files, from start to finished masks. Processor time, unlike the
+others, depends little on what else the machine does. Memory is the largest sum over the processes of the proportional
 set size, sampled twenty times a second. "Outside" is everything but the network's forward passes.
 """
 
@@ -252,6 +253,59 @@ def agreement(a, b):
     return [float((p != q).mean()) for p, q in pairs]
 
 
+def prepare(liseg, out, names):
+    """The models by the names of their plans, and the volumes that are not there yet."""
+    models = {}
+    for name in names:
+        size, spacing, plan = VOLUMES[name]
+        models[plan] = make_model(liseg, out / plan, *PLANS[plan][:2])
+        path = out / name / "images" / f"{name}_0000.nii.gz"
+        if not path.exists():
+            make_volume(path, size, spacing)
+    return models
+
+
+def compare(liseg, out, name, models, precision):
+    """(what, ours, theirs) of one volume, and the number of tiles."""
+    environment = {**os.environ, **{k: str(THREADS) for k in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}}
+    plan = VOLUMES[name][2]
+    checkpoint, step = models[plan], str(PLANS[plan][2])
+    images, ours, theirs = (out / name / part for part in ("images", "liseg", "nnunet"))
+    for folder in (ours, theirs):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    command = [liseg, "predict", "--model", checkpoint, "--input", images, "--output", ours, "--precision", precision,
+               "--device", "cpu", "--threads", str(THREADS), "--step", step, "--json", "--quiet", "--no-postprocessing"]
+    seconds, processor, peak, output = run(command, env=environment)
+    network = json.loads(output)["seconds"]["network"]
+    command = [sys.executable, __file__, "--out", out, "--nnunet", checkpoint, images, theirs, step]
+    peer_seconds, peer_processor, peer_peak, output = run(command, env=environment)
+    peer = json.loads(output.strip().splitlines()[-1])
+    share = max(agreement(ours, theirs))
+    print(f"{name}: {share:.2e} of the voxels differ between the masks", file=sys.stderr)
+    lines = [("in all, s", seconds, peer_seconds), ("in the network, s", network, peer["network"]),
+             ("outside, s", seconds - network, peer_seconds - peer["network"]),
+             ("processor time in all, s", processor, peer_processor),
+             ("peak memory, GiB", peak / 2**30, peer_peak / 2**30)]
+    return lines, peer["tiles"]
+
+
+def results(liseg, out, only):
+    """Rows for the common table: one volume of LiQA's median size."""
+    name = "median"
+    title = f"predict {'x'.join(str(n) for n in VOLUMES[name][0])}"
+    if only.lower() not in f"{title} nnU-Net".lower():
+        return
+    print(f"{title}, nnU-Net, {THREADS} thread(s)", file=sys.stderr, flush=True)
+    lines, _ = compare(liseg, out, name, prepare(liseg, out, [name]), "f32")
+    targets = {"in all, s": 1, "outside, s": 5, "peak memory, GiB": 3}
+    for what, ours, theirs in lines:
+        if what in targets:
+            words, unit = what.rsplit(", ", 1)
+            yield dict(name=f"{title}, {words}", peer="nnU-Net", threads=THREADS, ours=ours, theirs=theirs,
+                       ratio=theirs / ours, target=targets[what], unit=unit)
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--liseg", type=os.path.abspath, help="the command")
@@ -265,40 +319,15 @@ def main():
         predict_with_nnunet(*map(pathlib.Path, chosen.nnunet[:3]), chosen.nnunet[3])
         return
     names = chosen.volumes.split(",")
-    models = {}
-    for name in names:
-        size, spacing, plan = VOLUMES[name]
-        models[plan] = make_model(chosen.liseg, chosen.out / plan, *PLANS[plan][:2])
-        path = chosen.out / name / "images" / f"{name}_0000.nii.gz"
-        if not path.exists():
-            make_volume(path, size, spacing)
+    models = prepare(chosen.liseg, chosen.out, names)
     if chosen.prepare:
         return
-    environment = {**os.environ, **{k: str(THREADS) for k in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}}
     print("| volume (x, y, z) | tiles | | LiSeg | nnU-Net | LiSeg / nnU-Net |\n|---|---|---|---|---|---|")
     for name in names:
-        checkpoint, step = models[VOLUMES[name][2]], str(PLANS[VOLUMES[name][2]][2])
-        images, ours, theirs = (chosen.out / name / part for part in ("images", "liseg", "nnunet"))
-        for folder in (ours, theirs):
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-        command = [chosen.liseg, "predict", "--model", checkpoint, "--input", images, "--output", ours, "--precision",
-                   chosen.precision, "--device", "cpu", "--threads", str(THREADS), "--step", step, "--json", "--quiet",
-                   "--no-postprocessing"]
-        seconds, processor, peak, output = run(command, env=environment)
-        network = json.loads(output)["seconds"]["network"]
-        command = [sys.executable, __file__, "--out", chosen.out, "--nnunet", checkpoint, images, theirs, step]
-        peer_seconds, peer_processor, peer_peak, output = run(command, env=environment)
-        peer = json.loads(output.strip().splitlines()[-1])
+        lines, tiles = compare(chosen.liseg, chosen.out, name, models, chosen.precision)
         shape = " × ".join(str(n) for n in VOLUMES[name][0])
-        lines = [("in all, s", seconds, peer_seconds), ("in the network, s", network, peer["network"]),
-                 ("outside, s", seconds - network, peer_seconds - peer["network"]),
-                 ("processor time in all, s", processor, peer_processor),
-                 ("peak memory, GiB", peak / 2**30, peer_peak / 2**30)]
         for what, a, b in lines:
-            print(f"| {shape} | {peer['tiles']} | {what} | {a:.2f} | {b:.2f} | {a / b:.2f} |")
-        share = max(agreement(ours, theirs))
-        print(f"{name}: {share:.2e} of the voxels differ between the masks", file=sys.stderr)
+            print(f"| {shape} | {tiles} | {what} | {a:.2f} | {b:.2f} | {a / b:.2f} |")
 
 
 if __name__ == "__main__":

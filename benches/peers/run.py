@@ -65,6 +65,8 @@ def measure(row, threads, program):
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--program", required=True, type=os.path.abspath, help="LiSeg's side, benches/peers/ours.rs")
+    arguments.add_argument("--network-speed", type=os.path.abspath, help="the example network_speed, for rows about networks")
+    arguments.add_argument("--liseg", type=os.path.abspath, help="the command, for rows about prediction")
     arguments.add_argument("--out", required=True, type=pathlib.Path, help="folder for files and results")
     arguments.add_argument("--only", default="", help="rows whose task or peer contains this text")
     chosen = arguments.parse_args()
@@ -73,6 +75,8 @@ def main():
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(variable, "2")
     import inputs
+    import networks
+    import predict
     import preprocessing
     import rows
 
@@ -85,6 +89,10 @@ def main():
             print(f"{row.name}, {row.peer}, {threads} thread(s)", file=sys.stderr, flush=True)
             results.append(measure(row, threads, chosen.program))
     results += preprocessing.results(chosen.out, chosen.program, chosen.only)
+    if chosen.network_speed:
+        results += networks.results(chosen.network_speed, chosen.only)
+    if chosen.liseg:
+        results += predict.results(chosen.liseg, chosen.out.absolute() / "predict", chosen.only)
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     facts = dict(processor=processor(), cores=os.cpu_count(), versions=versions)
     text = "\n".join(table(results))

@@ -12,6 +12,39 @@ use crate::python;
 use crate::steps::{Step, Steps};
 use crate::workspace::Workspace;
 
+/// A program of LiSeg's that rows about networks are made with. It needs torch and long to build, so that
+/// it is built for those rows alone.
+struct TorchSide {
+    /// What the names of its rows begin with.
+    rows: &'static str,
+    build: &'static str,
+    /// Where it lies among what was built.
+    program: &'static str,
+    /// By which the script is told of it.
+    option: &'static str,
+}
+
+const TORCH_SIDES: [TorchSide; 2] = [
+    TorchSide {
+        rows: "network",
+        build: "build --release --package examples --example network_speed",
+        program: "examples/network_speed",
+        option: "--network-speed",
+    },
+    TorchSide {
+        rows: "predict",
+        build: "build --release --package liseg --bin liseg",
+        program: "liseg",
+        option: "--liseg",
+    },
+];
+
+impl TorchSide {
+    fn wanted(&self, only: Option<&str>) -> bool {
+        only.is_none_or(|text| text.to_lowercase().starts_with(self.rows))
+    }
+}
+
 /// Prints the table of ratios, and leaves it with all numbers in `target/peers`.
 pub(crate) fn bench(workspace: &Workspace, only: Option<&str>) -> Result {
     let folder = workspace.root().join("benches/peers");
@@ -20,21 +53,24 @@ pub(crate) fn bench(workspace: &Workspace, only: Option<&str>) -> Result {
         Some(environment) => PathBuf::from(environment),
         None => installed(workspace, &folder.join("requirements.txt"))?,
     };
-    Steps::new(workspace).run(&Step::new(
+    let mut steps = Steps::new(workspace);
+    steps.run(&Step::new(
         "LiSeg's side",
         "build --release --package benches --bin peers",
     ))?;
-    let target = target_folder(workspace)?;
-    let program = target
-        .join("release")
-        .join(format!("peers{}", env::consts::EXE_SUFFIX));
+    let release = target_folder(workspace)?.join("release");
+    let named = |name: &str| release.join(format!("{name}{}", env::consts::EXE_SUFFIX));
     let mut command = Command::new(python::interpreter(&environment));
     command
         .arg(folder.join("run.py"))
         .arg("--program")
-        .arg(program)
+        .arg(named("peers"))
         .arg("--out")
-        .arg(target.join("peers"));
+        .arg(release.join("../peers"));
+    for side in TORCH_SIDES.iter().filter(|side| side.wanted(only)) {
+        steps.run(&Step::new(side.rows, side.build))?;
+        command.arg(side.option).arg(named(side.program));
+    }
     if let Some(text) = only {
         command.args(["--only", text]);
     }
@@ -67,6 +103,21 @@ fn succeed(command: &mut Command, otherwise: &str) -> Result {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn programs_with_torch_are_built_for_their_rows_alone() {
+        let wanted = |only| {
+            let sides = TORCH_SIDES.iter().filter(|side| side.wanted(only));
+            sides.map(|side| side.program).collect::<Vec<_>>()
+        };
+        assert_eq!(wanted(None).len(), 2);
+        assert_eq!(
+            wanted(Some("Network, training")),
+            ["examples/network_speed"]
+        );
+        assert_eq!(wanted(Some("predict 320")), ["liseg"]);
+        assert!(wanted(Some("cc3d")).is_empty());
+    }
 
     #[test]
     fn an_environment_with_the_packages_required_is_kept() {
