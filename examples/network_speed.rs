@@ -141,6 +141,21 @@ fn main() -> Result<()> {
             ", \"train_s\": {:.4}, \"of_that_optimiser_s\": {:.4}",
             seconds.whole, seconds.part
         );
+        // The losses alone, on logits that are given: what a step spends on them, forward and backward.
+        let scales = {
+            let _guard = no_grad_guard();
+            net.forward_scales(&images)?
+        };
+        let target = Target { label, valid: None };
+        let seconds = best(o.repeat, device, || {
+            let scales: Vec<_> = scales
+                .iter()
+                .map(|s| s.detach().set_requires_grad(true))
+                .collect();
+            loss.terms(&scales, &target)?.total.f_backward()?;
+            Ok(0.0)
+        })?;
+        found += &format!(", \"of_that_losses_s\": {:.4}", seconds.whole);
     }
     let peak = match runtime::cuda_memory_bytes(device) {
         Some((_, peak)) => peak,

@@ -51,6 +51,6 @@ pub use config::{
 };
 pub use config::{TrainingConfig, ValidationConfig};
 pub use error::{Error, Result};
-pub use run::{CaseRoles, EpochRecord, RunFolder};
+pub use run::{CaseRoles, EpochRecord, RunFolder, StepSeconds};
 pub use tensorboard::EventWriter;
 pub use trainer::{BuildStrategy, TrainEvent, TrainOptions, TrainOutcome, train, train_own};

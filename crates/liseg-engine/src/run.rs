@@ -237,6 +237,9 @@ pub struct EpochRecord {
     /// ahead count where they are made. Divided by `seconds` it is how many threads had work.
     #[serde(default)]
     pub preparing: f64,
+    /// Where the seconds went.
+    #[serde(default)]
+    pub parts: StepSeconds,
     /// Largest memory of the process so far, in bytes, where the system says.
     pub peak_memory: Option<u64>,
     /// Mean Dice on the validation cases of every candidate, when the epoch validated.
@@ -244,6 +247,31 @@ pub struct EpochRecord {
     /// Trouble that the sentinels saw.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+}
+
+/// Seconds of an epoch's steps by what they were spent on. A GPU works on after it was told what to do:
+/// there the parts say for what the loop waited.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct StepSeconds {
+    /// Waiting for patches.
+    pub waiting: f64,
+    /// Making tensors of patches, on the device.
+    pub copying: f64,
+    /// The strategy's step: networks forward and backward, and losses.
+    pub networks: f64,
+    /// Clipping, optimisers, clearing gradients, averages of weights.
+    pub optimising: f64,
+    /// Reading losses back, and telling the caller.
+    pub recording: f64,
+}
+
+impl StepSeconds {
+    /// The share of everything but networks and their losses.
+    pub fn overhead(&self) -> f64 {
+        let others = self.waiting + self.copying + self.optimising + self.recording;
+        let all = others + self.networks;
+        if all > 0.0 { others / all } else { 0.0 }
+    }
 }
 
 impl EpochRecord {
@@ -271,6 +299,7 @@ impl EpochRecord {
                 "time/preparing_per_step".to_owned(),
                 self.preparing / steps as f64,
             ),
+            ("time/overhead".to_owned(), self.parts.overhead()),
         ];
         if let Some(bytes) = self.peak_memory {
             values.push((

@@ -1,5 +1,6 @@
 //! How far a run has come, beside the tensors in its checkpoint.
 
+use crate::run::StepSeconds;
 use crate::{Error, Result};
 use liseg_data::LoaderStats;
 use liseg_nn::GradientScaler;
@@ -29,6 +30,9 @@ pub(crate) struct ProgressState {
     /// Seconds that the loader's threads spent making patches meanwhile, summed over threads.
     #[serde(default)]
     pub(crate) preparing: f64,
+    /// And what else they went to, as far as it was timed.
+    #[serde(default)]
+    pub(crate) parts: StepSeconds,
     /// The factor on the loss, in half-precision training.
     #[serde(default)]
     pub(crate) scaler: Option<GradientScaler>,

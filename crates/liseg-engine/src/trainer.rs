@@ -318,7 +318,14 @@ impl<'a> Trainer<'a> {
 
     /// One optimisation step; returns what the strategy logged.
     fn step(&mut self, batch: &liseg_data::Batch) -> Result<BTreeMap<&'static str, f64>> {
+        let mut clock = Instant::now();
+        let mut lap = || {
+            std::mem::replace(&mut clock, Instant::now())
+                .elapsed()
+                .as_secs_f64()
+        };
         let tensors = batches::to_device(batch, self.device)?;
+        self.progress.parts.copying += lap();
         let progress = Progress {
             iteration: self.progress.iteration,
             iterations: self.config.iterations(),
@@ -333,6 +340,7 @@ impl<'a> Trainer<'a> {
             .with_seed(self.config.seed)
             .with_loss_scale(scale);
         self.strategy.step(&tensors, &mut context)?;
+        self.progress.parts.networks += lap();
         if let Some(scaler) = &self.progress.scaler {
             for learner in self.strategy.learners() {
                 scaler.unscale(learner.network().parameters())?;
@@ -359,6 +367,7 @@ impl<'a> Trainer<'a> {
         if outcome == ScaledStep::Taken {
             self.strategy.after_step(&context)?;
         }
+        self.progress.parts.optimising += lap();
         let terms = context.log()?;
         for (name, value) in &terms {
             *self.progress.sums.entry((*name).to_owned()).or_insert(0.0) += value;

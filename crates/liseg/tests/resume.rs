@@ -139,6 +139,10 @@ fn the_number_of_loader_threads_changes_nothing() {
             // Without threads, the loop waits while patches are made.
             let made_meanwhile = number("preparing") <= waited * 1.001;
             assert!(workers != "0" || made_meanwhile, "{record}");
+            let parts = record["parts"].as_object().unwrap();
+            let sum: f64 = parts.values().map(|part| part.as_f64().unwrap()).sum();
+            assert!((sum / number("seconds") - 1.0).abs() < 0.01, "{record}");
+            assert!(parts.values().all(|part| part.as_f64() > Some(0.0)), "{record}");
             learnt(&run)
         };
         let one = learnt_with("1");

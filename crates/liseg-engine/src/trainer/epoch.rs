@@ -3,7 +3,7 @@
 use super::Trainer;
 use super::setup::{learning_rate, plan_for};
 use crate::predict::{describe_model, save_predictors};
-use crate::run::EpochRecord;
+use crate::run::{EpochRecord, StepSeconds};
 use crate::validation::{by_name, validate};
 use crate::watch::watch;
 use crate::{Error, OnTrouble, Result};
@@ -34,6 +34,7 @@ impl Trainer<'_> {
         terms.extend(vitals.iter().map(|&(name, value)| (name.to_owned(), value)));
         let sentinels = self.strategy.sentinels();
         let warnings = watch(&sentinels, &terms, score, &mut p.troubles);
+        let timed = p.parts.copying + p.parts.networks + p.parts.optimising;
         let record = EpochRecord {
             epoch,
             iteration: p.iteration,
@@ -47,6 +48,11 @@ impl Trainer<'_> {
                 0.0
             },
             preparing: p.preparing,
+            parts: StepSeconds {
+                waiting: p.waited,
+                recording: (p.seconds - p.waited - timed).max(0.0),
+                ..p.parts
+            },
             peak_memory: liseg_nn::runtime::peak_memory_bytes(),
             validation,
             warnings,
