@@ -142,7 +142,10 @@ fn the_number_of_loader_threads_changes_nothing() {
             let parts = record["parts"].as_object().unwrap();
             let sum: f64 = parts.values().map(|part| part.as_f64().unwrap()).sum();
             assert!((sum / number("seconds") - 1.0).abs() < 0.01, "{record}");
-            assert!(parts.values().all(|part| part.as_f64() > Some(0.0)), "{record}");
+            assert!(
+                parts.values().all(|part| part.as_f64() > Some(0.0)),
+                "{record}"
+            );
             learnt(&run)
         };
         let one = learnt_with("1");
