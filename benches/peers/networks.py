@@ -1,6 +1,6 @@
 """Times STU-Net in LiSeg and in plain PyTorch, in turn, on the same device with the same threads.
 
-    python benches/peers/networks.py --program target/release/examples/network_speed
+    python benches/peers/networks.py --program target/release/network_speed
     cargo xtask bench --peers --only network
 
 Prints a table of ratios: 2 means that LiSeg takes half of PyTorch's time, or half of its memory.
@@ -182,7 +182,7 @@ def results(program, only, threads=2):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--program", help="LiSeg's side, the example network_speed")
+    parser.add_argument("--program", help="LiSeg's side, benches/networks/network_speed.rs")
     parser.add_argument("--size", default="S", choices=WIDTHS)
     parser.add_argument("--patch", default="64,128,128")
     parser.add_argument("--batch", type=int, default=2)

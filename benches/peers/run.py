@@ -65,7 +65,7 @@ def measure(row, threads, program):
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--program", required=True, type=os.path.abspath, help="LiSeg's side, benches/peers/ours.rs")
-    arguments.add_argument("--network-speed", type=os.path.abspath, help="the example network_speed, for rows about networks")
+    arguments.add_argument("--network-speed", type=os.path.abspath, help="the program network_speed, for rows about networks")
     arguments.add_argument("--liseg", type=os.path.abspath, help="the command, for rows about prediction")
     arguments.add_argument("--out", required=True, type=pathlib.Path, help="folder for files and results")
     arguments.add_argument("--only", default="", help="rows whose task or peer contains this text")

@@ -24,6 +24,13 @@ fn main() {
         ("LISEG_TARGET", variable("TARGET")),
         ("LISEG_PROFILE", variable("PROFILE")),
     ];
+    // While developing, another commit alone is not worth building the program again.
+    if variable("PROFILE") == "release" {
+        let log = first_line("git", &["rev-parse", "--git-path", "logs/HEAD"]);
+        if std::path::Path::new(&log).exists() {
+            println!("cargo::rerun-if-changed={log}");
+        }
+    }
     for (name, value) in facts {
         println!("cargo::rustc-env={name}={value}");
     }

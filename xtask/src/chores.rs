@@ -98,13 +98,13 @@ pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result {
     Steps::new(workspace).run(&step)
 }
 
-/// The list in `examples/gpu_check`, and with a Python that has PyTorch the same network beside it.
+/// The list in `benches/networks/gpu_check`, and with a Python that has PyTorch the same network beside it.
 pub(crate) fn gpu_check(workspace: &Workspace, require: bool, python: Option<&str>) -> Result {
     setup::run(workspace)?;
-    let build = "build --release --package examples --example gpu_check --example network_speed";
+    let build = "build --release --package network-benches --bins";
     let mut check = Step::new(
         "check",
-        "run --release --package examples --example gpu_check",
+        "run --release --package network-benches --bin gpu_check",
     );
     if require {
         check = check.with_arguments(&["--".to_owned(), "--require".to_owned()]);
@@ -120,7 +120,7 @@ pub(crate) fn gpu_check(workspace: &Workspace, require: bool, python: Option<&st
         println!("\nPyTorch was not timed beside it: no NVIDIA driver is loaded here");
         return Ok(());
     }
-    let program = target_folder(workspace)?.join("release/examples/network_speed");
+    let program = target_folder(workspace)?.join("release/network_speed");
     let script = workspace.root().join("benches/peers/networks.py");
     for size in ["S", "B", "L"] {
         let status = Command::new(python)

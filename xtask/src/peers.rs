@@ -27,8 +27,8 @@ struct TorchSide {
 const TORCH_SIDES: [TorchSide; 2] = [
     TorchSide {
         rows: "network",
-        build: "build --release --package examples --example network_speed",
-        program: "examples/network_speed",
+        build: "build --release --package network-benches --bin network_speed",
+        program: "network_speed",
         option: "--network-speed",
     },
     TorchSide {
@@ -111,10 +111,7 @@ mod tests {
             sides.map(|side| side.program).collect::<Vec<_>>()
         };
         assert_eq!(wanted(None).len(), 2);
-        assert_eq!(
-            wanted(Some("Network, training")),
-            ["examples/network_speed"]
-        );
+        assert_eq!(wanted(Some("Network, training")), ["network_speed"]);
         assert_eq!(wanted(Some("predict 320")), ["liseg"]);
         assert!(wanted(Some("cc3d")).is_empty());
     }

@@ -1,9 +1,9 @@
 //! How long a network takes to predict and to train, and how much memory.
 //!
-//!     cargo run --release -p examples --example network_speed -- --size S --patch 128,128,128
+//!     cargo run --release -p network-benches --bin network_speed -- --size S --patch 128,128,128
 //!
 //! Prints one JSON object. Without options it times a small patch, to be done in seconds.
-#![allow(clippy::print_stdout, reason = "an example speaks to the terminal")]
+#![allow(clippy::print_stdout, reason = "a program speaks to the terminal")]
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
