@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// An evaluation that was read.
 pub(crate) struct Evaluation {
     pub(crate) name: String,
-    pub(crate) images: Option<PathBuf>,
+    pub(crate) images: Vec<PathBuf>,
     pub(crate) settings: Settings,
     /// Those without a prediction last.
     pub(crate) cases: Vec<Case>,
@@ -254,7 +254,7 @@ mod tests {
         Evaluation::read(&EvaluationSpec {
             name: "a".into(),
             metrics_file,
-            images: None,
+            images: Vec::new(),
         })
         .unwrap()
     }

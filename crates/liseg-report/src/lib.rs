@@ -27,9 +27,10 @@
 //!     evaluations: vec![EvaluationSpec {
 //!         name: "cps".into(),
 //!         metrics_file: folder.join("metrics.json"),
-//!         images: None,
+//!         images: Vec::new(),
 //!     }],
 //!     worst_cases: 2,
+//!     ..ReportSpec::default()
 //! };
 //! let page = write_report(&spec, &folder.join("report"))?;
 //! assert!(std::fs::read_to_string(page)?.contains("Ten labelled livers"));
@@ -63,12 +64,29 @@ pub struct ReportSpec {
     pub title: String,
     /// Key facts, shown at the top: name and value, such as `Device` and `NVIDIA H200`.
     pub summary: Vec<(String, String)>,
+    /// Tables that come first, such as the results of an experiment.
+    pub tables: Vec<TableSpec>,
     /// The training runs whose learning curves are shown.
     pub runs: Vec<RunSpec>,
     /// The evaluations that are compared, in the order of the tables.
     pub evaluations: Vec<EvaluationSpec>,
     /// How many of the worst cases of each evaluation are pictured, beside the best and the median.
     pub worst_cases: usize,
+}
+
+/// A table of texts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TableSpec {
+    /// What it shows.
+    pub caption: String,
+    /// The headings of its columns.
+    pub columns: Vec<String>,
+    /// How many of the first columns say what a row is about; figures follow them.
+    pub names: usize,
+    /// The rows, a text for each column.
+    pub rows: Vec<Vec<String>>,
+    /// What has to be known to read it.
+    pub note: String,
 }
 
 /// A training run.
@@ -89,9 +107,9 @@ pub struct EvaluationSpec {
     /// Its `metrics.json`, written by [`liseg_metrics::Report::write_json`]. The files named in it
     /// are looked for from the working folder, then from the folder of this file.
     pub metrics_file: PathBuf,
-    /// The folder with the images, `<case>_0000.nii.gz` or `<case>.nii.gz`, where `<case>` is the
-    /// name of the reference file. Without it there are no overlays.
-    pub images: Option<PathBuf>,
+    /// Folders with the images, `<case>_0000.nii.gz` or `<case>.nii.gz`, where `<case>` is the
+    /// name of the reference file. Without one there are no overlays.
+    pub images: Vec<PathBuf>,
 }
 
 /// Writes `report.html`, `overlays/*.png` and `cases.csv` into `folder`, which is made where needed,

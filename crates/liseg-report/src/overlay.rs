@@ -35,10 +35,13 @@ pub(crate) fn gallery(
     worst: usize,
     folder: &Path,
 ) -> Result<Vec<Figure>> {
-    let (Some(images), Some(label)) = (&evaluation.images, evaluation.labels().first().copied())
-    else {
+    let images = &evaluation.images;
+    let Some(label) = evaluation.labels().first().copied() else {
         return Ok(Vec::new());
     };
+    if images.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut ranked: Vec<(f64, &Case, &CaseMetrics)> = evaluation
         .cases
         .iter()
@@ -111,7 +114,7 @@ fn places(count: usize, worst: usize) -> Vec<(String, usize)> {
     places
 }
 
-fn draw(evaluation: &Evaluation, case: &Case, images: &Path) -> Result<Picture, String> {
+fn draw(evaluation: &Evaluation, case: &Case, images: &[PathBuf]) -> Result<Picture, String> {
     let image = nifti::read_image(image_file(images, &case.stem)?).map_err(|e| reasons(&e))?;
     let labels = |file: &str| {
         let read = nifti::read_labels(evaluation.locate(file)).map_err(|e| reasons(&e))?;
@@ -137,20 +140,19 @@ fn draw(evaluation: &Evaluation, case: &Case, images: &Path) -> Result<Picture, 
     overlay(&volume, &outlines, &layout).map_err(|e| reasons(&e))
 }
 
-fn image_file(images: &Path, stem: &str) -> Result<PathBuf, String> {
+fn image_file(folders: &[PathBuf], stem: &str) -> Result<PathBuf, String> {
     let names = ["_0000.nii.gz", ".nii.gz", "_0000.nii", ".nii"].map(|end| format!("{stem}{end}"));
-    let found = names
+    let places = folders
         .iter()
-        .map(|name| images.join(name))
-        .find(|path| path.is_file());
-    found.ok_or_else(|| {
-        format!(
-            "no image {} or {} in {}",
-            names[0],
-            names[1],
-            images.display()
-        )
-    })
+        .flat_map(|folder| names.iter().map(|name| folder.join(name)));
+    places
+        .into_iter()
+        .find(|path| path.is_file())
+        .ok_or_else(|| {
+            let folders: Vec<String> = folders.iter().map(|f| f.display().to_string()).collect();
+            let folders = folders.join(" or ");
+            format!("no image {} or {} in {folders}", names[0], names[1])
+        })
 }
 
 /// The box around all masks with a margin; the whole volume when they are empty.

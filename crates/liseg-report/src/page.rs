@@ -19,7 +19,7 @@ pub(crate) fn html(
     galleries: &[Vec<Figure>],
 ) -> String {
     let series = Series::all(evaluations);
-    let sections = sections(runs, evaluations, &series, galleries);
+    let sections = sections(spec, runs, evaluations, &series, galleries);
     let title = escape::html(&spec.title);
     let mut page = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -49,13 +49,18 @@ pub(crate) fn html(
 }
 
 fn sections(
+    spec: &ReportSpec,
     runs: &[Run],
     evaluations: &[Evaluation],
     series: &[Series<'_>],
     galleries: &[Vec<Figure>],
 ) -> Vec<Section> {
     let mut sections = Vec::new();
-    if series.is_empty() && runs.is_empty() {
+    if !spec.tables.is_empty() {
+        let tables = spec.tables.iter().map(table::of_texts).collect();
+        sections.push(("results", "Results", tables));
+    }
+    if series.is_empty() && runs.is_empty() && spec.tables.is_empty() {
         let nothing = "<p>No run and no evaluated case was given.</p>\n";
         sections.push(("nothing", "Nothing to show", nothing.to_owned()));
     }
@@ -136,7 +141,7 @@ fn group_boxes(evaluations: &[Evaluation], series: &[Series<'_>], kind: &str) ->
 fn overlays(evaluations: &[Evaluation], galleries: &[Vec<Figure>]) -> String {
     if evaluations
         .iter()
-        .all(|evaluation| evaluation.images.is_none())
+        .all(|evaluation| evaluation.images.is_empty())
     {
         return "<p>No folder with images was given, so no case is pictured.</p>\n".to_owned();
     }

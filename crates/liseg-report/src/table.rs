@@ -1,5 +1,6 @@
 //! The tables of the page.
 
+use crate::TableSpec;
 use crate::escape;
 use crate::evaluation::{Case, Evaluation, Outcome, Series, group_kinds};
 use liseg_metrics::{CaseMetrics, Measure};
@@ -51,6 +52,31 @@ pub(crate) fn boxed(caption: &str, head: &str, body: &str) -> String {
         "<div class=\"scroll\" tabindex=\"0\"><table><caption>{caption}</caption>\n<thead>{head}</thead>\n\
          <tbody>{body}</tbody></table></div>\n"
     )
+}
+
+/// A table that was given as texts, with its note.
+pub(crate) fn of_texts(table: &TableSpec) -> String {
+    let class = |column: usize| match column < table.names {
+        true => "",
+        false => " class=\"n\"",
+    };
+    let head: String = (0..)
+        .zip(&table.columns)
+        .map(|(k, name)| format!("<th scope=\"col\"{}>{}</th>", class(k), escape::html(name)))
+        .collect();
+    let row = |cells: &Vec<String>| -> String {
+        let cells = (0..).zip(cells);
+        let cells: String = cells
+            .map(|(k, text)| format!("<td{}>{}</td>", class(k), escape::html(text)))
+            .collect();
+        format!("<tr>{cells}</tr>\n")
+    };
+    let body: String = table.rows.iter().map(row).collect();
+    let mut html = boxed(&table.caption, &format!("<tr>{head}</tr>"), &body);
+    if !table.note.is_empty() {
+        html += &format!("<p class=\"note\">{}</p>\n", escape::html(&table.note));
+    }
+    html
 }
 
 /// Mean ± sd, median and counts of every series; the best mean is bold.

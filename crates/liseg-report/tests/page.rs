@@ -4,7 +4,7 @@
 
 mod sample;
 
-use liseg_report::{Error, EvaluationSpec, ReportSpec, RunSpec, write_report};
+use liseg_report::{Error, EvaluationSpec, ReportSpec, RunSpec, TableSpec, write_report};
 use std::path::Path;
 
 /// Every element that is opened is closed, in order.
@@ -134,7 +134,7 @@ fn less_makes_a_page_too() {
         ..study.clone()
     };
     for evaluation in &mut spec.evaluations {
-        evaluation.images = None;
+        evaluation.images.clear();
     }
     let html = page(&spec, &out);
     assert!(html.contains("No folder with images") && !html.contains("id=\"training\""));
@@ -147,8 +147,24 @@ fn less_makes_a_page_too() {
     );
     assert!(html.contains("id=\"training\"") && !html.contains("id=\"comparison\""));
     assert!(page(&ReportSpec::default(), &out).contains("Nothing to show"));
+    let texts = |texts: [&str; 2]| texts.map(str::to_owned).to_vec();
+    let table = TableSpec {
+        caption: "All runs".into(),
+        columns: texts(["method", "DSC"]),
+        names: 1,
+        rows: vec![texts(["a < b", "0.9"])],
+        note: "Means & intervals.".into(),
+    };
+    let tables = ReportSpec {
+        tables: vec![table],
+        ..ReportSpec::default()
+    };
+    let html = page(&tables, &out);
+    assert!(html.contains("<td>a &lt; b</td><td class=\"n\">0.9</td>"));
+    assert!(html.contains("id=\"results\"") && html.contains("Means &amp; intervals."));
+    assert!(!html.contains("Nothing to show"));
     // Images that are not there are told, not failed on.
-    spec.evaluations[0].images = Some(folder.path().join("nowhere"));
+    spec.evaluations[0].images = vec![folder.path().join("nowhere")];
     assert!(page(&spec, &out).contains("Not drawn: no image A-001_GED4_0000.nii.gz"));
 }
 
@@ -168,7 +184,7 @@ fn a_damaged_file_is_named_and_nothing_is_written() {
     let evaluation = EvaluationSpec {
         name: "e".into(),
         metrics_file: damaged.clone(),
-        images: None,
+        images: Vec::new(),
     };
     let evaluation = ReportSpec {
         evaluations: vec![evaluation],

@@ -65,6 +65,12 @@ fn a_grid_becomes_a_table_and_is_not_run_twice() {
         assert!(out.join(file).is_file(), "{file}");
     }
 
+    let page = std::fs::read_to_string(out.join("report.html")).unwrap();
+    for part in ["results", "training", "comparison", "overlays"] {
+        assert!(page.contains(&format!("<section id=\"{part}\">")), "{part}");
+    }
+    assert!(page.contains("CPS, labels: 2") && !page.contains("Not drawn"));
+
     let checkpoint = out.join("runs/cps-labels1-seed1/checkpoints/last.safetensors");
     let written = |path: &Path| std::fs::metadata(path).unwrap().modified().unwrap();
     let before = written(&checkpoint);

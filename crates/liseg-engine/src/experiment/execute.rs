@@ -57,7 +57,8 @@ impl Prepared {
         self.folder.join("runs").join(id)
     }
 
-    fn metrics_file(&self, id: &str) -> PathBuf {
+    /// What a run is judged as; absent until it is.
+    pub fn metrics_file(&self, id: &str) -> PathBuf {
         self.run_folder(id).join("metrics.json")
     }
 }

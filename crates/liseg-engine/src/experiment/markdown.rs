@@ -53,58 +53,91 @@ impl ResultTable {
         text
     }
 
-    /// The table in Markdown, with the paper's figures where the data are the paper's.
-    pub fn markdown(&self) -> String {
+    /// Whether rows differ in the number of labelled patients, and whether there are published figures.
+    fn has(&self) -> (bool, bool) {
         let labels = self.rows.iter().any(|row| row.labels.is_some());
-        let paper = self.rows.iter().any(|row| row.paper.is_some());
-        let mut heads = vec!["phase", "distribution", "method"];
-        if labels {
-            heads.insert(0, "labels");
-        }
-        heads.extend([
+        (labels, self.rows.iter().any(|row| row.paper.is_some()))
+    }
+
+    /// How many of the first columns say what a row is about.
+    pub fn name_columns(&self) -> usize {
+        if self.has().0 { 4 } else { 3 }
+    }
+
+    /// The headings of the table as people read it.
+    pub fn headings(&self) -> Vec<&'static str> {
+        let (labels, paper) = self.has();
+        let of_labels = labels.then_some("labels");
+        let of_paper = paper.then_some("paper: DSC / HD");
+        let always = [
+            "phase",
+            "distribution",
+            "method",
             "n",
             "DSC",
             "HD mm",
             "HD95 mm",
             "against the control",
             "p (Holm)",
-        ]);
-        if paper {
-            heads.push("paper: DSC / HD");
-        }
+        ];
+        of_labels
+            .into_iter()
+            .chain(always)
+            .chain(of_paper)
+            .collect()
+    }
+
+    /// A row's texts under [`ResultTable::headings`].
+    pub fn texts(&self, row: &Row) -> Vec<String> {
+        let (labels, paper) = self.has();
+        let of_labels = labels.then(|| row.labels.map_or("all".into(), |n| n.to_string()));
+        let of_paper = paper.then(|| {
+            let figures = row.paper.map(|[dice, hd]| format!("{dice:.4} / {hd:.2}"));
+            figures.unwrap_or_default()
+        });
+        let names = [&row.phase, &row.distribution, &row.method].map(Clone::clone);
+        let levels = [
+            row.n.to_string(),
+            with_interval(&row.dice, 3),
+            with_interval(&row.hd, 1),
+            with_interval(&row.hd95, 1),
+        ];
+        let always = names.into_iter().chain(levels).chain(against(row));
+        of_labels
+            .into_iter()
+            .chain(always)
+            .chain(of_paper)
+            .collect()
+    }
+
+    /// What has to be known to read the table.
+    pub fn note(&self) -> String {
+        let phantom = match self.phantom {
+            true => {
+                "A phantom stood in for the data: these figures are not comparable with the paper's. "
+            }
+            false => "",
+        };
+        format!(
+            "{phantom}Means over patients, with 95 % bootstrap intervals; seeds and folds are averaged case by \
+             case first. The difference is that of Dice on the same patients, p is Wilcoxon's signed-rank test \
+             with Holm's correction over the table."
+        )
+    }
+
+    /// The table in Markdown, with the paper's figures where the data are the paper's.
+    pub fn markdown(&self) -> String {
         let mut text = format!("# {}\n\n", self.name);
         if !self.description.is_empty() {
             text += &format!("{}\n\n", self.description.trim());
         }
-        if self.phantom {
-            text += "A phantom stood in for the data: these figures are not comparable with the paper's.\n\n";
-        }
-        text += &line(heads.iter().map(|h| (*h).to_owned()));
-        text += &line(heads.iter().map(|_| "---".to_owned()));
+        let headings = self.headings();
+        text += &line(headings.iter().map(|h| (*h).to_owned()));
+        text += &line(headings.iter().map(|_| "---".to_owned()));
         for row in &self.rows {
-            let mut fields = vec![
-                row.phase.clone(),
-                row.distribution.clone(),
-                row.method.clone(),
-            ];
-            if labels {
-                fields.insert(0, row.labels.map_or("all".into(), |n| n.to_string()));
-            }
-            fields.push(row.n.to_string());
-            fields.push(with_interval(&row.dice, 3));
-            fields.push(with_interval(&row.hd, 1));
-            fields.push(with_interval(&row.hd95, 1));
-            fields.extend(against(row));
-            if paper {
-                let figures = row.paper.map(|[dice, hd]| format!("{dice:.4} / {hd:.2}"));
-                fields.push(figures.unwrap_or_default());
-            }
-            text += &line(fields.into_iter());
+            text += &line(self.texts(row).into_iter());
         }
-        text += "\nMeans over patients, with 95 % bootstrap intervals; seeds and folds are averaged case by \
-                 case first. The difference is that of Dice on the same patients, p is Wilcoxon's signed-rank \
-                 test with Holm's correction over the table.\n";
-        text
+        text + &format!("\n{}\n", self.note())
     }
 }
 

@@ -126,7 +126,7 @@ fn write_evaluation(
     EvaluationSpec {
         name: name.to_owned(),
         metrics_file,
-        images: Some(folder.join("images")),
+        images: vec![folder.join("images")],
     }
 }
 
@@ -168,6 +168,7 @@ pub(crate) fn study(folder: &Path) -> ReportSpec {
         ("Seed", "42"),
     ];
     ReportSpec {
+        tables: Vec::new(),
         title: "Ten labelled livers, four phases".into(),
         summary: facts
             .map(|(name, value)| (name.to_owned(), value.to_owned()))

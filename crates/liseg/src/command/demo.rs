@@ -239,11 +239,12 @@ impl Stages<'_> {
             evaluations: names
                 .map(|name| EvaluationSpec {
                     metrics_file: self.metrics_file(&name),
-                    images: Some(self.at("dataset/imagesTs")),
+                    images: vec![self.at("dataset/imagesTs")],
                     name,
                 })
                 .collect(),
             worst_cases: 1,
+            ..ReportSpec::default()
         };
         Ok(write_report(&spec, &self.at("report"))?)
     }

@@ -6,8 +6,10 @@ use comfy_table::presets::UTF8_FULL_CONDENSED;
 use indicatif::ProgressBar;
 use liseg::engine::TrainEvent;
 use liseg::engine::experiment::{
-    Experiment, ExperimentEvent, Level, Prepared, ResultTable, prepare, run_experiment,
+    Experiment, ExperimentEvent, Prepared, ResultTable, prepare, run_experiment,
 };
+use liseg::report::{EvaluationSpec, ReportSpec, RunSpec, TableSpec, write_report};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Run a grid of trainings and judge them in one table.
@@ -15,7 +17,8 @@ use std::path::{Path, PathBuf};
 /// The file names datasets (or phantoms to stand in for them), settings, methods, seeds and label
 /// budgets; `examples/experiments` has those of the paper's tables. Runs that are done are skipped and
 /// one that was interrupted goes on, so the same call continues an experiment. Writes table.md,
-/// table.csv and table.json into the experiment's folder.
+/// table.csv and table.json into the experiment's folder, and report.html: the table with curves,
+/// distributions and pictures.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ExperimentVerb {
     /// The experiment, a TOML file.
@@ -61,10 +64,11 @@ impl ExperimentVerb {
             return Ok(Outcome::Partly);
         };
         table.write(&folder)?;
+        let page = write_page(&experiment, &prepared, &table)?;
         if shared.json {
             print_json(&serde_json::to_value(&table).unwrap_or_default());
         } else {
-            print(&table, &prepared, &folder);
+            print(&table, &page);
         }
         Ok(Outcome::Done)
     }
@@ -132,61 +136,95 @@ fn tell(event: &ExperimentEvent<'_>, bar: &ProgressBar, shared: &Shared) {
     }
 }
 
-fn print(result: &ResultTable, prepared: &Prepared, folder: &Path) {
+fn print(result: &ResultTable, page: &Path) {
     println!("{}", result.name);
-    if prepared.phantoms.get("target") == Some(&true) {
-        println!("a phantom stood in for the data: not comparable with published figures");
-    }
-    let paper = result.rows.iter().any(|row| row.paper.is_some());
-    let mut heads = vec![
-        "labels",
-        "phase",
-        "where",
-        "method",
-        "n",
-        "DSC",
-        "HD mm",
-        "HD95 mm",
-        "vs control",
-        "p Holm",
-    ];
-    if paper {
-        heads.push("paper");
-    }
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
-    table.set_header(heads);
-    let level = |level: &Option<Level>, digits: usize| {
-        level.map_or("–".to_owned(), |l| {
-            format!(
-                "{:.digits$} [{:.digits$}, {:.digits$}]",
-                l.mean, l.low, l.high
-            )
-        })
-    };
+    table.set_header(result.headings());
     for row in &result.rows {
-        let versus = row.versus.as_ref();
-        let mut cells = vec![
-            row.labels.map_or("all".to_owned(), |n| n.to_string()),
-            row.phase.clone(),
-            row.distribution.clone(),
-            row.method.clone(),
-            row.n.to_string(),
-            level(&row.dice, 3),
-            level(&row.hd, 1),
-            level(&row.hd95, 1),
-            versus.map_or(String::new(), |v| {
-                let d = v.difference;
-                format!("{:+.3} [{:+.3}, {:+.3}]", d.mean, d.low, d.high)
-            }),
-            versus.map_or(String::new(), |v| format!("{:.3}", v.p_holm)),
-        ];
-        if paper {
-            let figures = row.paper.map(|[dice, hd]| format!("{dice:.4} / {hd:.2}"));
-            cells.push(figures.unwrap_or_default());
-        }
-        table.add_row(cells);
+        table.add_row(result.texts(row));
     }
-    println!("{table}");
-    println!("written to {}", folder.join("table.md").display());
+    println!("{table}\n{}", result.note());
+    println!("open {} in a browser", page.display());
+}
+
+/// Writes the page of an experiment: its table, and curves, distributions and pictures of the first run of
+/// every method.
+fn write_page(
+    experiment: &Experiment,
+    prepared: &Prepared,
+    result: &ResultTable,
+) -> Result<PathBuf> {
+    let mut spec = ReportSpec {
+        title: result.name.clone(),
+        summary: facts(experiment, result),
+        tables: vec![TableSpec {
+            caption: "All runs".into(),
+            columns: result.headings().into_iter().map(str::to_owned).collect(),
+            names: result.name_columns(),
+            rows: result.rows.iter().map(|row| result.texts(row)).collect(),
+            note: result.note(),
+        }],
+        worst_cases: 1,
+        ..ReportSpec::default()
+    };
+    let data = prepared.datasets.get("target");
+    let images = ["imagesTs", "imagesTr"].map(|folder| data.map(|data| data.join(folder)));
+    let images: Vec<PathBuf> = images.into_iter().flatten().collect();
+    let mut shown = BTreeSet::new();
+    for run in &prepared.plan.runs {
+        let judged = prepared.metrics_file(&run.id);
+        if !judged.is_file() || !shown.insert((&run.method, run.budget)) {
+            continue;
+        }
+        let labels = run
+            .budget
+            .map_or(String::new(), |n| format!(", labels: {n}"));
+        let name = format!("{}{labels}", run.method);
+        spec.runs.push(RunSpec {
+            name: name.clone(),
+            metrics_file: prepared.run_folder(&run.id).join("metrics.jsonl"),
+        });
+        spec.evaluations.push(EvaluationSpec {
+            name,
+            metrics_file: judged,
+            images: images.clone(),
+        });
+    }
+    Ok(write_report(&spec, &prepared.folder)?)
+}
+
+/// What was trained on what, for the top of the page.
+fn facts(experiment: &Experiment, result: &ResultTable) -> Vec<(String, String)> {
+    let list = |numbers: Vec<String>| numbers.join(", ");
+    let seeds: Vec<String> = experiment.seeds.iter().map(u64::to_string).collect();
+    let curves = match seeds.len() {
+        1 => String::new(),
+        _ => format!("of seed {}, the first", seeds[0]),
+    };
+    let data = match result.phantom {
+        true => "a phantom".into(),
+        false => experiment
+            .datasets
+            .get("target")
+            .and_then(|d| d.path.as_ref())
+            .map_or(String::new(), |p| p.display().to_string()),
+    };
+    let budgets = experiment
+        .label_budgets
+        .iter()
+        .map(usize::to_string)
+        .collect();
+    [
+        ("What", experiment.description.trim().to_owned()),
+        ("Judged on", data),
+        ("Labelled patients", list(budgets)),
+        ("Seeds", list(seeds)),
+        ("Curves, dots and pictures", curves),
+        ("LiSeg", env!("CARGO_PKG_VERSION").into()),
+    ]
+    .into_iter()
+    .filter(|(_, value)| !value.is_empty())
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect()
 }

@@ -64,7 +64,7 @@ impl ReportVerb {
             spec.evaluations.push(EvaluationSpec {
                 name,
                 metrics_file: path,
-                images: self.images.clone(),
+                images: self.images.clone().into_iter().collect(),
             });
         }
         Ok(())
