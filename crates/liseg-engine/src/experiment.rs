@@ -9,6 +9,7 @@ mod config;
 mod execute;
 mod grid;
 mod markdown;
+mod overview;
 mod table;
 
 pub use config::{
@@ -17,4 +18,5 @@ pub use config::{
 };
 pub use execute::{ExperimentEvent, Prepared, prepare, run_experiment};
 pub use grid::{ExperimentPlan, Method, PlannedRun};
+pub use overview::Overview;
 pub use table::{Level, ResultTable, Row, Versus};

@@ -87,6 +87,8 @@ pub struct TableSpec {
     pub rows: Vec<Vec<String>>,
     /// What has to be known to read it.
     pub note: String,
+    /// Whether it is shown on demand alone.
+    pub folded: bool,
 }
 
 /// A training run.

@@ -72,9 +72,14 @@ pub(crate) fn of_texts(table: &TableSpec) -> String {
         format!("<tr>{cells}</tr>\n")
     };
     let body: String = table.rows.iter().map(row).collect();
-    let mut html = boxed(&table.caption, &format!("<tr>{head}</tr>"), &body);
+    let caption = if table.folded { "" } else { &table.caption };
+    let mut html = boxed(caption, &format!("<tr>{head}</tr>"), &body);
     if !table.note.is_empty() {
         html += &format!("<p class=\"note\">{}</p>\n", escape::html(&table.note));
+    }
+    if table.folded {
+        let summary = escape::html(&table.caption);
+        html = format!("<details><summary>{summary}</summary>\n{html}</details>\n");
     }
     html
 }

@@ -154,14 +154,21 @@ fn less_makes_a_page_too() {
         names: 1,
         rows: vec![texts(["a < b", "0.9"])],
         note: "Means & intervals.".into(),
+        folded: false,
+    };
+    let folded = TableSpec {
+        caption: "More".into(),
+        folded: true,
+        ..table.clone()
     };
     let tables = ReportSpec {
-        tables: vec![table],
+        tables: vec![table, folded],
         ..ReportSpec::default()
     };
     let html = page(&tables, &out);
     assert!(html.contains("<td>a &lt; b</td><td class=\"n\">0.9</td>"));
     assert!(html.contains("id=\"results\"") && html.contains("Means &amp; intervals."));
+    assert!(html.contains("<details><summary>More</summary>"));
     assert!(!html.contains("Nothing to show"));
     // Images that are not there are told, not failed on.
     spec.evaluations[0].images = vec![folder.path().join("nowhere")];

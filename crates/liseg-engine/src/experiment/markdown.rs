@@ -131,6 +131,19 @@ impl ResultTable {
         if !self.description.is_empty() {
             text += &format!("{}\n\n", self.description.trim());
         }
+        for overview in self.overviews() {
+            if let Some(labels) = overview.labels {
+                text += &format!("Labelled patients: {labels}\n\n");
+            }
+            text += &line(overview.headings.iter().cloned());
+            text += &line(overview.headings.iter().map(|_| "---".to_owned()));
+            for row in overview.rows {
+                text += &line(row.into_iter());
+            }
+            text.push('\n');
+        }
+        text += "Mean Dice, in brackets the difference from the control with its interval, * where it is \
+                 significant. All rows:\n\n";
         let headings = self.headings();
         text += &line(headings.iter().map(|h| (*h).to_owned()));
         text += &line(headings.iter().map(|_| "---".to_owned()));

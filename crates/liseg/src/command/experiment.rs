@@ -6,7 +6,7 @@ use comfy_table::presets::UTF8_FULL_CONDENSED;
 use indicatif::ProgressBar;
 use liseg::engine::TrainEvent;
 use liseg::engine::experiment::{
-    Experiment, ExperimentEvent, Prepared, ResultTable, prepare, run_experiment,
+    Experiment, ExperimentEvent, Overview, Prepared, ResultTable, prepare, run_experiment,
 };
 use liseg::report::{EvaluationSpec, ReportSpec, RunSpec, TableSpec, write_report};
 use std::collections::BTreeSet;
@@ -136,15 +136,45 @@ fn tell(event: &ExperimentEvent<'_>, bar: &ProgressBar, shared: &Shared) {
     }
 }
 
+/// More rows than this are summed up first.
+const GLANCE: usize = 24;
+
+/// What an overview shows.
+fn heading(labels: Option<usize>) -> String {
+    let labels = labels.map_or(String::new(), |n| format!("Labelled patients: {n}. "));
+    format!(
+        "{labels}Mean Dice (difference from the control with its interval; * significant after Holm's correction)"
+    )
+}
+
+fn headings(result: &ResultTable) -> Vec<String> {
+    result.headings().into_iter().map(str::to_owned).collect()
+}
+
 fn print(result: &ResultTable, page: &Path) {
     println!("{}", result.name);
-    let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED);
-    table.set_header(result.headings());
-    for row in &result.rows {
-        table.add_row(result.texts(row));
+    let show = |headings: Vec<String>, rows: Vec<Vec<String>>| {
+        let mut table = Table::new();
+        table.load_style(UTF8_FULL_CONDENSED);
+        table.set_header(headings).add_rows(rows);
+        println!("{table}");
+    };
+    if result.rows.len() > GLANCE {
+        for Overview {
+            labels,
+            headings,
+            rows,
+        } in result.overviews()
+        {
+            println!("{}", heading(labels));
+            show(headings, rows);
+        }
+        println!("All rows, with distances, are in table.md.");
+    } else {
+        let rows = result.rows.iter().map(|row| result.texts(row));
+        show(headings(result), rows.collect());
     }
-    println!("{table}\n{}", result.note());
+    println!("{}", result.note());
     println!("open {} in a browser", page.display());
 }
 
@@ -158,13 +188,7 @@ fn write_page(
     let mut spec = ReportSpec {
         title: result.name.clone(),
         summary: facts(experiment, result),
-        tables: vec![TableSpec {
-            caption: "All runs".into(),
-            columns: result.headings().into_iter().map(str::to_owned).collect(),
-            names: result.name_columns(),
-            rows: result.rows.iter().map(|row| result.texts(row)).collect(),
-            note: result.note(),
-        }],
+        tables: tables(result),
         worst_cases: 1,
         ..ReportSpec::default()
     };
@@ -192,6 +216,26 @@ fn write_page(
         });
     }
     Ok(write_report(&spec, &prepared.folder)?)
+}
+
+/// The results at a glance, and in full.
+fn tables(result: &ResultTable) -> Vec<TableSpec> {
+    let glances = result.overviews().into_iter().map(|overview| TableSpec {
+        caption: heading(overview.labels),
+        columns: overview.headings,
+        names: 1,
+        rows: overview.rows,
+        ..TableSpec::default()
+    });
+    let full = TableSpec {
+        caption: "All rows, with distances".into(),
+        columns: headings(result),
+        names: result.name_columns(),
+        rows: result.rows.iter().map(|row| result.texts(row)).collect(),
+        note: result.note(),
+        folded: result.rows.len() > GLANCE,
+    };
+    glances.chain([full]).collect()
 }
 
 /// What was trained on what, for the top of the page.
