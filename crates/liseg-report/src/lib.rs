@@ -83,7 +83,7 @@ pub struct TableSpec {
     pub columns: Vec<String>,
     /// How many of the first columns say what a row is about; figures follow them.
     pub names: usize,
-    /// The rows, a text for each column.
+    /// The rows, a text for each column; what follows a line break is shown small.
     pub rows: Vec<Vec<String>>,
     /// What has to be known to read it.
     pub note: String,

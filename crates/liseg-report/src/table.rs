@@ -67,7 +67,7 @@ pub(crate) fn of_texts(table: &TableSpec) -> String {
     let row = |cells: &Vec<String>| -> String {
         let cells = (0..).zip(cells);
         let cells: String = cells
-            .map(|(k, text)| format!("<td{}>{}</td>", class(k), escape::html(text)))
+            .map(|(k, text)| format!("<td{}>{}</td>", class(k), lines(text)))
             .collect();
         format!("<tr>{cells}</tr>\n")
     };
@@ -82,6 +82,16 @@ pub(crate) fn of_texts(table: &TableSpec) -> String {
         html = format!("<details><summary>{summary}</summary>\n{html}</details>\n");
     }
     html
+}
+
+/// A text whose further lines are small.
+fn lines(text: &str) -> String {
+    let (first, more) = text.split_once('\n').unwrap_or((text, ""));
+    let more = match more {
+        "" => String::new(),
+        more => format!("<small>{}</small>", escape::html(more)),
+    };
+    escape::html(first) + &more
 }
 
 /// Mean ± sd, median and counts of every series; the best mean is bold.

@@ -152,7 +152,7 @@ fn less_makes_a_page_too() {
         caption: "All runs".into(),
         columns: texts(["method", "DSC"]),
         names: 1,
-        rows: vec![texts(["a < b", "0.9"])],
+        rows: vec![texts(["a < b", "0.9\n±"])],
         note: "Means & intervals.".into(),
         folded: false,
     };
@@ -166,7 +166,7 @@ fn less_makes_a_page_too() {
         ..ReportSpec::default()
     };
     let html = page(&tables, &out);
-    assert!(html.contains("<td>a &lt; b</td><td class=\"n\">0.9</td>"));
+    assert!(html.contains("<td>a &lt; b</td><td class=\"n\">0.9<small>±</small></td>"));
     assert!(html.contains("id=\"results\"") && html.contains("Means &amp; intervals."));
     assert!(html.contains("<details><summary>More</summary>"));
     assert!(!html.contains("Nothing to show"));

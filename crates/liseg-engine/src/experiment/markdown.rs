@@ -142,8 +142,8 @@ impl ResultTable {
             }
             text.push('\n');
         }
-        text += "Mean Dice, in brackets the difference from the control with its interval, * where it is \
-                 significant. All rows:\n\n";
+        text += "Mean Dice, and the difference from the control with its interval, * where it is significant. \
+                 All rows:\n\n";
         let headings = self.headings();
         text += &line(headings.iter().map(|h| (*h).to_owned()));
         text += &line(headings.iter().map(|_| "---".to_owned()));
@@ -155,7 +155,9 @@ impl ResultTable {
 }
 
 fn line(fields: impl Iterator<Item = String>) -> String {
-    let fields: Vec<String> = fields.map(|f| f.replace('|', "\\|")).collect();
+    let fields: Vec<String> = fields
+        .map(|f| f.replace('|', "\\|").replace('\n', " "))
+        .collect();
     format!("| {} |\n", fields.join(" | "))
 }
 

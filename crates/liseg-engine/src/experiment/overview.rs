@@ -10,8 +10,8 @@ pub struct Overview {
     pub labels: Option<usize>,
     /// `method`, the phases, and in and out of distribution where both kinds occur.
     pub headings: Vec<String>,
-    /// A text for each heading: mean Dice, and the difference from the control with its interval, marked *
-    /// where it is significant after Holm's correction (p < 0.05).
+    /// A text for each heading: mean Dice, and on a second line the difference from the control with its
+    /// interval, marked * where it is significant after Holm's correction (p < 0.05).
     pub rows: Vec<Vec<String>>,
 }
 
@@ -85,7 +85,7 @@ fn text(row: &Row) -> String {
     let d = versus.difference;
     let star = if versus.p_holm < 0.05 { "*" } else { "" };
     format!(
-        "{dice} ({:+.3} [{:+.3}, {:+.3}]){star}",
+        "{dice}\n{:+.3} [{:+.3}, {:+.3}]{star}",
         d.mean, d.low, d.high
     )
 }
@@ -152,6 +152,6 @@ mod tests {
         ];
         assert_eq!(found[0].headings, headings);
         assert_eq!(found[0].rows[0][..2], ["supervised", "0.800"]);
-        assert_eq!(found[0].rows[1][5], "0.820 (+0.020 [+0.010, +0.030])*");
+        assert_eq!(found[0].rows[1][5], "0.820\n+0.020 [+0.010, +0.030]*");
     }
 }

@@ -143,7 +143,7 @@ const GLANCE: usize = 24;
 fn heading(labels: Option<usize>) -> String {
     let labels = labels.map_or(String::new(), |n| format!("Labelled patients: {n}. "));
     format!(
-        "{labels}Mean Dice (difference from the control with its interval; * significant after Holm's correction)"
+        "{labels}Mean Dice; below, the difference from the control with its interval, * significant after Holm's correction"
     )
 }
 
@@ -201,9 +201,9 @@ fn write_page(
         if !judged.is_file() || !shown.insert((&run.method, run.budget)) {
             continue;
         }
-        let labels = run
-            .budget
-            .map_or(String::new(), |n| format!(", labels: {n}"));
+        let several = experiment.label_budgets.len() > 1;
+        let labels = run.budget.filter(|_| several);
+        let labels = labels.map_or(String::new(), |n| format!(", labels: {n}"));
         let name = format!("{}{labels}", run.method);
         spec.runs.push(RunSpec {
             name: name.clone(),
