@@ -239,6 +239,13 @@ pub(crate) fn predict_with_progress(
     interrupt::listen();
     let bar = progress::bar(shared, 0, "predicting");
     let count = images.len();
+    // Images of different patients may be called alike.
+    let name_of = |image: &Path| {
+        let file = images.iter().find(|file| file.image == image);
+        file.map_or(image, |file| file.name.as_path())
+            .display()
+            .to_string()
+    };
     let mut hear = |event: PredictEvent<'_>| {
         match event {
             PredictEvent::Planned(plan) => {
@@ -254,7 +261,7 @@ pub(crate) fn predict_with_progress(
             }
             PredictEvent::Started { image, index } => {
                 bar.reset();
-                bar.set_message(format!("{}/{count} {}", index + 1, file_name(image)));
+                bar.set_message(format!("{}/{count} {}", index + 1, name_of(image)));
             }
             PredictEvent::Tile { done, total } => {
                 bar.set_length(total as u64);
@@ -263,7 +270,8 @@ pub(crate) fn predict_with_progress(
             PredictEvent::Finished { result, .. } => {
                 let s = result.seconds;
                 let seconds = s.load + s.network + s.export + s.write;
-                let name = file_name(&result.mask);
+                let mask = result.mask.strip_prefix(output).unwrap_or(&result.mask);
+                let name = mask.display();
                 let mut line = format!("{name}: {:.0} ml in {seconds:.1} s", result.foreground_ml);
                 if !result.alarm.is_empty() {
                     line += &format!("; nothing was found: {}", result.alarm.join("; "));
@@ -274,11 +282,11 @@ pub(crate) fn predict_with_progress(
                 progress::note(
                     shared,
                     Some(&bar),
-                    &format!("{}: done before", file_name(image)),
+                    &format!("{}: done before", name_of(image)),
                 );
             }
             PredictEvent::Failed { image, error } => {
-                bar.suspend(|| eprintln!("liseg: {}: {}", file_name(image), chain(error)));
+                bar.suspend(|| eprintln!("liseg: {}: {}", name_of(image), chain(error)));
             }
         }
         !interrupt::asked()
@@ -348,11 +356,6 @@ fn report(outcome: &FolderOutcome, output: &Path, shared: &Shared) {
             [s.load, s.network, s.export, s.write].map(|seconds| format!("{seconds:.1} s"));
         eprintln!("loading {load}, networks {network}, sums and masks {export}, writing {write}");
     }
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name()
-        .map_or_else(String::new, |n| n.to_string_lossy().into_owned())
 }
 
 #[cfg(test)]
