@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 
+PEER = "PyTorch"
 WIDTHS = {"S": (16, 1), "B": (32, 1), "L": (64, 2), "H": (96, 3)}
 
 
@@ -163,21 +164,26 @@ def compare(o, what, precision):
                 outside=ours.get("of_that_optimiser_s", 0) / seconds)
 
 
-def results(program, only, threads=2):
+def rows():
+    """Name, what and precision of each row of the common table, but for those about memory."""
+    for precision in ("f32", "bf16"):
+        for what, words in (("predict", "forward pass"), ("train", "training step")):
+            yield f"network, {words}, {precision}, 2x1x64x96x96", what, precision
+
+
+def results(program, wanted, threads=2):
     """Rows for the common table: STU-Net-S on patches of a usual size, on the CPU."""
     o = argparse.Namespace(program=program, size="S", patch=[64, 96, 96], batch=2, device="cpu",
                            threads=threads, repeat=3, channels_last=False)
-    for precision in ("f32", "bf16"):
-        for what, words in (("predict", "predicting"), ("train", "training step")):
-            name = f"network, {words}, {precision}, 2x1x64x96x96"
-            if only.lower() not in f"{name} PyTorch".lower():
-                continue
-            print(f"{name}, PyTorch, {threads} thread(s)", file=sys.stderr, flush=True)
-            r = compare(o, what, precision)
-            common = dict(peer="PyTorch", threads=threads, target=1)
-            yield dict(name=name, ours=r["ours"], theirs=r["theirs"], ratio=r["ratio"], **common)
-            yield dict(name=f"{name}, memory", ours=r["ours_gb"], theirs=r["theirs_gb"],
-                       ratio=r["theirs_gb"] / r["ours_gb"], unit="GB", **common)
+    for name, what, precision in rows():
+        if not wanted(name, PEER):
+            continue
+        print(f"{name}, {PEER}, {threads} thread(s)", file=sys.stderr, flush=True)
+        r = compare(o, what, precision)
+        common = dict(peer=PEER, threads=threads, target=1)
+        yield dict(name=name, ours=r["ours"], theirs=r["theirs"], ratio=r["ratio"], **common)
+        yield dict(name=f"{name}, memory", ours=r["ours_gb"], theirs=r["theirs_gb"],
+                   ratio=r["theirs_gb"] / r["ours_gb"], unit="GB", **common)
 
 
 def main():

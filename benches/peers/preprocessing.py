@@ -118,11 +118,11 @@ def row(name, peer, ours, theirs, target, unit="s", threads=WORKERS):
                 target=target, unit=unit)
 
 
-def results(folder, program, only):
-    """All rows whose name or peer contains `only`."""
+def results(folder, program, wanted):
+    """All rows, where one of them is wanted."""
     folder = folder / "dataset"
     names = ["preprocessing 6 volumes", "foreground draw", "load and crop 32×64×64"]
-    if not any(only.lower() in f"{name} nnU-Net medrs".lower() for name in names):
+    if not any(wanted(name, "nnU-Net medrs") for name in names):
         return
     dataset, store = make(folder), folder / "store"
     print("preprocessing, nnU-Net and LiSeg", file=sys.stderr, flush=True)

@@ -62,14 +62,32 @@ def measure(row, threads, program):
                 ratio=peer / best, target=row.target)
 
 
+def programs(wanted):
+    """The programs with torch that wanted rows need; to be built first, and to be named by an option each."""
+    import networks
+    import predict
+
+    if any(wanted(name, networks.PEER) for name, *_ in networks.rows()):
+        yield "network_speed"
+    if any(wanted(name, predict.PEER) for name, *_ in predict.rows()):
+        yield "liseg"
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--program", required=True, type=os.path.abspath, help="LiSeg's side, benches/peers/ours.rs")
+    arguments.add_argument("--program", type=os.path.abspath, help="LiSeg's side, benches/peers/ours.rs")
     arguments.add_argument("--network-speed", type=os.path.abspath, help="the program network_speed, for rows about networks")
     arguments.add_argument("--liseg", type=os.path.abspath, help="the command, for rows about prediction")
-    arguments.add_argument("--out", required=True, type=pathlib.Path, help="folder for files and results")
+    arguments.add_argument("--out", type=pathlib.Path, help="folder for files and results")
     arguments.add_argument("--only", default="", help="rows whose task or peer contains this text")
+    arguments.add_argument("--programs", action="store_true", help="print which programs with torch the rows need")
     chosen = arguments.parse_args()
+    wanted = lambda name, peer: chosen.only.lower() in f"{name} {peer}".lower()
+    if chosen.programs:
+        print("\n".join(programs(wanted)))
+        return
+    if not (chosen.program and chosen.out):
+        arguments.error("--program and --out are missing")
 
     # As many threads as asked for below, whatever a library takes by default.
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -83,16 +101,16 @@ def main():
     inputs.make(chosen.out / "inputs", rows.initial_patch)
     results = []
     for row in rows.rows(chosen.out / "inputs", list(inputs.SIZES), inputs.PATCHES):
-        if chosen.only.lower() not in f"{row.name} {row.peer}".lower():
+        if not wanted(row.name, row.peer):
             continue
         for threads in row.threads:
             print(f"{row.name}, {row.peer}, {threads} thread(s)", file=sys.stderr, flush=True)
             results.append(measure(row, threads, chosen.program))
-    results += preprocessing.results(chosen.out, chosen.program, chosen.only)
+    results += preprocessing.results(chosen.out, chosen.program, wanted)
     if chosen.network_speed:
-        results += networks.results(chosen.network_speed, chosen.only)
+        results += networks.results(chosen.network_speed, wanted)
     if chosen.liseg:
-        results += predict.results(chosen.liseg, chosen.out.absolute() / "predict", chosen.only)
+        results += predict.results(chosen.liseg, chosen.out.absolute() / "predict", wanted)
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     facts = dict(processor=processor(), cores=os.cpu_count(), versions=versions)
     text = "\n".join(table(results))

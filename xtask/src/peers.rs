@@ -15,10 +15,8 @@ use crate::workspace::Workspace;
 /// A program of LiSeg's that rows about networks are made with. It needs torch and long to build, so that
 /// it is built for those rows alone.
 struct TorchSide {
-    /// What the names of its rows begin with.
-    rows: &'static str,
     build: &'static str,
-    /// Where it lies among what was built.
+    /// Where it lies among what was built, and what the script calls it.
     program: &'static str,
     /// By which the script is told of it.
     option: &'static str,
@@ -26,23 +24,35 @@ struct TorchSide {
 
 const TORCH_SIDES: [TorchSide; 2] = [
     TorchSide {
-        rows: "network",
         build: "build --release --package network-benches --bin network_speed",
         program: "network_speed",
         option: "--network-speed",
     },
     TorchSide {
-        rows: "predict",
         build: "build --release --package liseg --bin liseg",
         program: "liseg",
         option: "--liseg",
     },
 ];
 
-impl TorchSide {
-    fn wanted(&self, only: Option<&str>) -> bool {
-        only.is_none_or(|text| text.to_lowercase().starts_with(self.rows))
+/// The programs with torch without which the script `script` would leave rows out.
+fn torch_sides(script: &mut Command) -> Result<Vec<&'static TorchSide>> {
+    let program = PathBuf::from(script.get_program());
+    let output = script
+        .arg("--programs")
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| Failure::io("cannot run", &program, &error))?;
+    if !output.status.success() {
+        let status = output.status;
+        return Err(Failure::new(format!("the comparison failed ({status})")));
     }
+    let wanted = String::from_utf8_lossy(&output.stdout);
+    let sides = TORCH_SIDES
+        .iter()
+        .filter(|side| wanted.lines().any(|line| line == side.program));
+    Ok(sides.collect())
 }
 
 /// Prints the table of ratios, and leaves it with all numbers in `target/peers`.
@@ -60,19 +70,21 @@ pub(crate) fn bench(workspace: &Workspace, only: Option<&str>) -> Result {
     ))?;
     let release = target_folder(workspace)?.join("release");
     let named = |name: &str| release.join(format!("{name}{}", env::consts::EXE_SUFFIX));
-    let mut command = Command::new(python::interpreter(&environment));
+    let script = || {
+        let mut command = Command::new(python::interpreter(&environment));
+        command.arg(folder.join("run.py"));
+        command.args(only.map(|text| format!("--only={text}")));
+        command
+    };
+    let mut command = script();
     command
-        .arg(folder.join("run.py"))
         .arg("--program")
         .arg(named("peers"))
         .arg("--out")
         .arg(release.join("../peers"));
-    for side in TORCH_SIDES.iter().filter(|side| side.wanted(only)) {
-        steps.run(&Step::new(side.rows, side.build))?;
+    for side in torch_sides(&mut script())? {
+        steps.run(&Step::new(side.program, side.build))?;
         command.arg(side.option).arg(named(side.program));
-    }
-    if let Some(text) = only {
-        command.args(["--only", text]);
     }
     succeed(&mut command, "the comparison failed")
 }
@@ -106,14 +118,19 @@ mod tests {
 
     #[test]
     fn programs_with_torch_are_built_for_their_rows_alone() {
-        let wanted = |only| {
-            let sides = TORCH_SIDES.iter().filter(|side| side.wanted(only));
-            sides.map(|side| side.program).collect::<Vec<_>>()
+        let python = python::usual().remove(0).executable;
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../benches/peers/run.py");
+        let wanted = |only: &str| -> Vec<_> {
+            let mut command = Command::new(&python);
+            command.arg(&script).arg(format!("--only={only}"));
+            let sides = torch_sides(&mut command).unwrap();
+            sides.into_iter().map(|side| side.program).collect()
         };
-        assert_eq!(wanted(None).len(), 2);
-        assert_eq!(wanted(Some("Network, training")), ["network_speed"]);
-        assert_eq!(wanted(Some("predict 320")), ["liseg"]);
-        assert!(wanted(Some("cc3d")).is_empty());
+        assert_eq!(wanted("").len(), 2);
+        assert_eq!(wanted("pytorch"), ["network_speed"]);
+        assert_eq!(wanted("Network, training"), ["network_speed"]);
+        assert_eq!(wanted("1024"), ["liseg"]);
+        assert!(wanted("cc3d").is_empty());
     }
 
     #[test]

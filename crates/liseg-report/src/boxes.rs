@@ -3,10 +3,9 @@
 use crate::axis::Scale;
 use crate::chart::COLOURS;
 use crate::escape;
-use crate::evaluation::{Evaluation, Series};
+use crate::evaluation::{Evaluation, Series, group_names};
 use crate::table::{heading, number};
 use liseg_metrics::Measure;
-use std::collections::BTreeSet;
 
 const WIDTH: f64 = 640.0;
 const LEFT: f64 = 120.0;
@@ -39,10 +38,6 @@ pub(crate) fn by_group(
     kind: &str,
     measure: Measure,
 ) -> String {
-    let cases = evaluations.iter().flat_map(|evaluation| &evaluation.cases);
-    let names: BTreeSet<&str> = cases
-        .filter_map(|case| Some(case.group.get(kind)?.as_str()))
-        .collect();
     let values = |one: &Series<'_>, name: &str| -> Vec<f64> {
         let members = one
             .cases()
@@ -51,7 +46,7 @@ pub(crate) fn by_group(
         values.sort_by(f64::total_cmp);
         values
     };
-    let groups: Vec<(&str, Vec<Vec<f64>>)> = names
+    let groups: Vec<(&str, Vec<Vec<f64>>)> = group_names(evaluations, kind)
         .into_iter()
         .map(|name| (name, series.iter().map(|one| values(one, name)).collect()))
         .collect();

@@ -215,6 +215,14 @@ pub(crate) fn group_kinds(evaluations: &[Evaluation]) -> Vec<&str> {
     kinds
 }
 
+/// The members of a kind of group that cases belong to.
+pub(crate) fn group_names<'a>(evaluations: &'a [Evaluation], kind: &str) -> BTreeSet<&'a str> {
+    let cases = evaluations.iter().flat_map(|evaluation| &evaluation.cases);
+    cases
+        .filter_map(|case| Some(case.group.get(kind)?.as_str()))
+        .collect()
+}
+
 fn without_ending(path: &str) -> &str {
     let endings = [".nii.gz", ".nii"];
     endings

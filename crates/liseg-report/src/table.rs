@@ -2,7 +2,7 @@
 
 use crate::TableSpec;
 use crate::escape;
-use crate::evaluation::{Case, Evaluation, Outcome, Series, group_kinds};
+use crate::evaluation::{Case, Evaluation, Outcome, Series, group_kinds, group_names};
 use liseg_metrics::{CaseMetrics, Measure};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -182,16 +182,13 @@ fn best(measure: Measure, values: impl Iterator<Item = Option<f64>>) -> Option<S
     (!all_equal).then_some(shown)
 }
 
-/// For every kind of group a table of mean Dice and mean HD95, groups by series.
+/// For every kind of group with two members or more, a table of mean Dice and mean HD95, groups by series.
+/// A single member's would say what the comparison says.
 pub(crate) fn groups<'a>(
     evaluations: &'a [Evaluation],
     series: &[Series<'a>],
 ) -> Vec<(String, String)> {
-    let table = |kind: &str| {
-        let cases = evaluations.iter().flat_map(|evaluation| &evaluation.cases);
-        let names: BTreeSet<&str> = cases
-            .filter_map(|case| Some(case.group.get(kind)?.as_str()))
-            .collect();
+    let table = |kind: &str, names: BTreeSet<&str>| {
         let mut body = String::new();
         for name in names {
             body += &format!("<tr><th scope=\"row\">{}</th>", escape::html(name));
@@ -239,7 +236,11 @@ pub(crate) fn groups<'a>(
         boxed(&format!("By {kind}; the best mean is bold"), &head, &body)
     };
     let kinds = group_kinds(evaluations).into_iter();
-    kinds.map(|kind| (kind.to_owned(), table(kind))).collect()
+    let kinds = kinds.map(|kind| (kind, group_names(evaluations, kind)));
+    kinds
+        .filter(|(_, names)| names.len() > 1)
+        .map(|(kind, names)| (kind.to_owned(), table(kind, names)))
+        .collect()
 }
 
 /// A head whose upper row spans the columns below it. The columns are HTML already.

@@ -4,6 +4,7 @@
 
 mod sample;
 
+use liseg_metrics::Report;
 use liseg_report::{Error, EvaluationSpec, ReportSpec, RunSpec, TableSpec, write_report};
 use std::path::Path;
 
@@ -173,6 +174,28 @@ fn less_makes_a_page_too() {
     // Images that are not there are told, not failed on.
     spec.evaluations[0].images = vec![folder.path().join("nowhere")];
     assert!(page(&spec, &out).contains("Not drawn: no image A-001_GED4_0000.nii.gz"));
+}
+
+#[test]
+fn a_group_of_all_cases_has_no_table_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = sample::study(folder.path());
+    let out = folder.path().join("report");
+    for evaluation in &spec.evaluations {
+        let mut report = Report::read_json(&evaluation.metrics_file).unwrap();
+        let cases = report.cases.iter_mut().map(|case| &mut case.group);
+        let missing = report.missing.iter_mut().map(|case| &mut case.group);
+        for group in cases.chain(missing) {
+            group.insert("vendor".into(), "A".into());
+        }
+        report.write_json(&evaluation.metrics_file).unwrap();
+    }
+    let html = page(&spec, &out);
+    let groups = section(&html, "groups");
+    assert!(groups.contains("By phase") && !groups.contains("By vendor"));
+    assert!(!groups.contains("by vendor"), "nor boxes");
+    // Every case still says where it is from.
+    assert!(section(&html, "cases").contains("Vendor"));
 }
 
 #[test]

@@ -20,7 +20,9 @@ fn write_experiment(folder: &Path) -> std::path::PathBuf {
          [run]\nprecision = \"f32\"\nnetwork.widths = [4, 4, 8, 8, 8, 8]\n\
          training = {{ epochs = 1, iterations_per_epoch = 2, learning_rate = 3e-3 }}\n\
          [[variants]]\nname = \"first\"\nrow = false\n\
-         [[variants]]\nname = \"CPS\"\nafter = \"first\"\nset.strategy.name = \"cps\"\n"
+         [[variants]]\nname = \"CPS\"\nafter = \"first\"\nset.strategy.name = \"cps\"\n\
+         [[variants]]\nname = \"two stages\"\nafter = \"first\"\nset.strategy.name = \"cps\"\n\
+         cascade = {{ margin_mm = 10.0 }}\n"
     );
     let file = folder.join("tiny.toml");
     std::fs::write(&file, text).unwrap();
@@ -54,11 +56,21 @@ fn a_grid_becomes_a_table_and_is_not_run_twice() {
             )
         })
         .collect();
-    let expected = [("supervised", 1), ("CPS", 1), ("supervised", 2), ("CPS", 2)];
-    assert_eq!(names, expected);
+    let methods = [
+        "supervised",
+        "CPS",
+        "supervised for two stages",
+        "two stages",
+    ];
+    let expected = [1, 2].map(|labels| methods.map(|method| (method, labels)));
+    assert_eq!(names, expected.concat());
+    // Masks made otherwise are no reason to train again.
+    let learnt = |id: &str| out.join(format!("runs/{id}/checkpoints")).is_dir();
+    assert!(learnt("cps-labels1-seed1") && !learnt("two-stages-labels1-seed1"));
+    assert!(out.join("runs/two-stages-labels1-seed1/masks").is_dir());
     // One test case, and two or one labelled ones whose labels were not learnt from.
     let counts: Vec<u64> = rows.iter().map(|row| row["n"].as_u64().unwrap()).collect();
-    assert_eq!(counts, [3, 3, 2, 2]);
+    assert_eq!(counts, [3, 3, 3, 3, 2, 2, 2, 2]);
     assert_eq!(rows[1]["versus"]["control"], "supervised");
     assert!(rows[0]["versus"].is_null() && rows[1]["dice"]["mean"].is_number());
     for file in ["table.md", "table.csv", "table.json"] {

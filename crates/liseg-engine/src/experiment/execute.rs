@@ -57,6 +57,17 @@ impl Prepared {
         self.folder.join("runs").join(id)
     }
 
+    /// The folder of what a run learnt, which may be another run's of the same settings.
+    pub fn training_folder(&self, run: &PlannedRun) -> PathBuf {
+        self.run_folder(&run.trained_as)
+    }
+
+    /// The folder of what the run of this name learnt.
+    fn training_folder_of(&self, id: &str) -> PathBuf {
+        let run = self.plan.runs.iter().find(|run| run.id == id);
+        run.map_or_else(|| self.run_folder(id), |run| self.training_folder(run))
+    }
+
     /// What a run is judged as; absent until it is.
     pub fn metrics_file(&self, id: &str) -> PathBuf {
         self.run_folder(id).join("metrics.json")
@@ -175,7 +186,7 @@ pub fn run_experiment(
         } else {
             let config = ready(prepared, run)?;
             let options = TrainOptions {
-                folder: prepared.run_folder(&run.id),
+                folder: prepared.training_folder(run),
                 resume: true,
             };
             let mut tell = |event: TrainEvent<'_>| on_event(ExperimentEvent::Training(event));
@@ -203,14 +214,14 @@ pub fn run_experiment(
 fn ready(prepared: &Prepared, run: &PlannedRun) -> Result<RunConfig> {
     let mut config = run.config.clone();
     if let Some(after) = &run.after {
-        let weights = RunFolder::open(&prepared.run_folder(after))?.weights()?;
+        let weights = RunFolder::open(&prepared.training_folder_of(after))?.weights()?;
         config.network.weights = Some(weights);
     }
     Ok(config)
 }
 
 fn refuse_other_settings(prepared: &Prepared, run: &PlannedRun) -> Result<()> {
-    let folder = RunFolder::open(&prepared.run_folder(&run.id))?;
+    let folder = RunFolder::open(&prepared.training_folder(run))?;
     let recorded = RunConfig::read(&folder.config_file(), &[])?;
     let comparable = |config: &RunConfig| RunConfig {
         loader: Default::default(),
@@ -248,7 +259,8 @@ fn judge(
     let settings = &experiment.evaluate;
     let dataset = &prepared.datasets["target"];
     let folder = prepared.run_folder(&run.id);
-    let cases = cases(settings, dataset, &RunFolder::open(&folder)?)?;
+    let run_folder = RunFolder::open(&prepared.training_folder(run))?;
+    let cases = cases(settings, dataset, &run_folder)?;
     let references = folder.join("references");
     std::fs::create_dir_all(&references).map_err(Error::io(&references))?;
     let mut images = Vec::new();
@@ -264,7 +276,6 @@ fn judge(
             phase: case.phase,
         });
     }
-    let run_folder = RunFolder::open(&folder)?;
     let device = config.device.resolve()?;
     let mut model = Model::of_run(&run_folder, device, config.precision)?;
     if !(settings.as_chosen && run_folder.postprocessing_file().is_file()) {
@@ -272,7 +283,7 @@ fn judge(
     }
     if let Some(cascade) = &run.cascade {
         let by = cascade.by.as_ref().map(|id| {
-            let folder = RunFolder::open(&prepared.run_folder(id))?;
+            let folder = RunFolder::open(&prepared.training_folder_of(id))?;
             Model::of_run(&folder, device, config.precision)
         });
         model = model.coarse_to_fine(cascade.margin_mm, by.transpose()?);

@@ -41,6 +41,8 @@ pub struct PlannedRun {
     pub seed: u64,
     /// The run whose weights it starts from.
     pub after: Option<String>,
+    /// The run whose training it shares: the first of the same settings, itself where none comes before it.
+    pub trained_as: String,
     /// How its masks are made in two stages; `by` is a run.
     pub cascade: Option<Cascade>,
     /// Its config; the weights to start from are filled in when they exist.
@@ -68,7 +70,7 @@ impl Experiment {
         data: &dyn Fn(&str) -> PathBuf,
     ) -> Result<ExperimentPlan> {
         let methods = self.methods(phantoms)?;
-        let mut runs = Vec::new();
+        let mut runs: Vec<PlannedRun> = Vec::new();
         for method in &methods {
             let budgets: Vec<Option<usize>> = match (method.row, &self.label_budgets[..]) {
                 (true, budgets @ [_, ..]) => budgets.iter().copied().map(Some).collect(),
@@ -93,12 +95,17 @@ impl Experiment {
                             };
                             id(name, cell, seed)
                         };
+                        let id = id(&method.name, (budget, fold), seed);
+                        let after = method.after.as_ref().map(run_of);
+                        let same = |run: &&PlannedRun| run.config == config && run.after == after;
+                        let trained = runs.iter().find(same).map(|run| run.id.clone());
                         runs.push(PlannedRun {
-                            id: id(&method.name, (budget, fold), seed),
+                            trained_as: trained.unwrap_or_else(|| id.clone()),
+                            id,
                             method: method.name.clone(),
                             budget,
                             seed,
-                            after: method.after.as_ref().map(run_of),
+                            after,
                             cascade: method.cascade.as_ref().map(|cascade| Cascade {
                                 by: cascade.by.as_ref().map(run_of),
                                 ..*cascade
@@ -207,7 +214,9 @@ impl Experiment {
             supervised.insert("loss".into(), loss.clone());
         }
         settings.insert("strategy".into(), supervised.into());
+        // What concerns unlabelled volumes alone makes no other control.
         settings.remove("strong_augment");
+        settings.remove("unlabelled_phases");
         let mut control = Method {
             settings,
             ..method.clone()
@@ -329,6 +338,7 @@ mod tests {
     fn a_control_runs_beside_every_method_and_is_shared() {
         let text = "[[variants]]\nname = \"CPS\"\nset.strategy.name = \"cps\"\n\
                     [[variants]]\nname = \"BCP\"\nset.strategy.name = \"bcp\"\n\
+                    set.unlabelled_phases = [\"T2WI\"]\n\
                     [[variants]]\nname = \"wide\"\nset.strategy.name = \"cps\"\nset.network.size = \"B\"\n";
         let plan = plan(text);
         let names: Vec<&str> = plan.methods.iter().map(|m| m.name.as_str()).collect();
@@ -402,6 +412,20 @@ mod tests {
         // The control of a method is judged in two stages as well, so it is no other method's.
         let both = plan.methods.iter().find(|m| m.name == "both").unwrap();
         assert_ne!(both.control.as_deref(), Some("fine"));
+        // It is trained like one, though, and that once.
+        let trained = |id: &str| {
+            let run = plan.runs.iter().find(|run| run.id == id).unwrap();
+            run.trained_as.clone()
+        };
+        for id in [
+            "fine-labels2-seed1",
+            "supervised-labels2-seed1",
+            "twice-fine-labels2-seed1",
+        ] {
+            assert_eq!(trained(id), "fine-labels2-seed1");
+        }
+        assert_eq!(trained("both-labels2-seed1"), "both-labels2-seed1");
+        assert_eq!(trained("coarse-seed1"), "coarse-seed1");
     }
 
     #[test]

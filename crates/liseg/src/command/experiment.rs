@@ -205,10 +205,12 @@ fn write_page(
         let labels = run.budget.filter(|_| several);
         let labels = labels.map_or(String::new(), |n| format!(", labels: {n}"));
         let name = format!("{}{labels}", run.method);
-        spec.runs.push(RunSpec {
-            name: name.clone(),
-            metrics_file: prepared.run_folder(&run.id).join("metrics.jsonl"),
-        });
+        if run.trained_as == run.id {
+            spec.runs.push(RunSpec {
+                name: name.clone(),
+                metrics_file: prepared.training_folder(run).join("metrics.jsonl"),
+            });
+        }
         spec.evaluations.push(EvaluationSpec {
             name,
             metrics_file: judged,
