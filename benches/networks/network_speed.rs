@@ -138,8 +138,8 @@ fn main() -> Result<()> {
             Ok(start.elapsed().as_secs_f64())
         })?;
         found += &format!(
-            ", \"train_s\": {:.4}, \"of_that_optimiser_s\": {:.4}",
-            seconds.whole, seconds.part
+            ", \"train_s\": {:.4}, \"of_that_optimiser_s\": {:.4}, \"train_mean_s\": {:.4}",
+            seconds.whole, seconds.part, seconds.mean
         );
         // The losses alone, on logits that are given: what a step spends on them, forward and backward.
         let scales = {
@@ -191,26 +191,29 @@ fn shape(o: &Options) -> Result<Architecture> {
     .into())
 }
 
-/// Seconds of the fastest repetition, and of the part of it that the call itself timed.
+/// Seconds of the fastest repetition, of the part of it that the call itself timed, and of the mean one.
 struct Seconds {
     whole: f64,
     part: f64,
+    mean: f64,
 }
 
 fn best(repeat: usize, device: Device, mut call: impl FnMut() -> Result<f64>) -> Result<Seconds> {
-    let mut fastest: Option<Seconds> = None;
+    let mut timed: Vec<(f64, f64)> = Vec::new();
     for round in 0..=repeat {
         synchronize(device);
         let start = Instant::now();
         let part = call()?;
         synchronize(device);
-        let whole = start.elapsed().as_secs_f64();
         // The first round warms up, unless it is the only one.
-        if (round > 0 || repeat == 0) && fastest.as_ref().is_none_or(|f| whole < f.whole) {
-            fastest = Some(Seconds { whole, part });
+        if round > 0 || repeat == 0 {
+            timed.push((start.elapsed().as_secs_f64(), part));
         }
     }
-    fastest.context("nothing was timed")
+    let fastest = timed.iter().min_by(|a, b| a.0.total_cmp(&b.0));
+    let &(whole, part) = fastest.context("nothing was timed")?;
+    let mean = timed.iter().map(|(whole, _)| whole).sum::<f64>() / timed.len() as f64;
+    Ok(Seconds { whole, part, mean })
 }
 
 fn synchronize(device: Device) {
