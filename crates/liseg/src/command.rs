@@ -7,6 +7,7 @@ mod demo;
 mod doctor;
 mod evaluate;
 mod experiment;
+mod experiment_jobs;
 mod failure;
 mod import;
 mod info;

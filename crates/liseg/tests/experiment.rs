@@ -108,6 +108,59 @@ fn a_grid_becomes_a_table_and_is_not_run_twice() {
 }
 
 #[test]
+fn seeds_at_the_same_time_learn_what_they_learn_one_by_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = write_experiment(folder.path());
+    let text = std::fs::read_to_string(&file).unwrap();
+    let text = text.replace(
+        "label_budgets = [1, 2]",
+        "seeds = [1, 2, 3]\ncontrol = \"none\"",
+    );
+    std::fs::write(
+        &file,
+        text.split("[[variants]]\nname = \"two").next().unwrap(),
+    )
+    .unwrap();
+    let [at_once, in_turn] = ["at-once", "in-turn"].map(|name| folder.path().join(name));
+    let run = |out: &Path, jobs: &str| {
+        let text = ["experiment", path(&file), "--out", path(out), "--json"];
+        let output = liseg(&[&text[..], &["--jobs", jobs]].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert_eq!(stdout_json(&output)["rows"].as_array().unwrap().len(), 1);
+        stderr(&output)
+    };
+    let said = run(&at_once, "2");
+    for seed in 1..=3 {
+        assert!(said.contains(&format!("seed {seed}: ")), "{said}");
+    }
+    assert!(said.contains("done before"), "{said}");
+    run(&in_turn, "1");
+    let learnt = |out: &Path| {
+        [1, 2, 3].map(|seed| {
+            let run = out.join(format!("runs/cps-seed{seed}"));
+            let report = std::fs::read_to_string(run.join("metrics.json")).unwrap();
+            let weights = std::fs::read(run.join("checkpoints/last.safetensors")).unwrap();
+            (report.replace(path(out), ""), weights)
+        })
+    };
+    assert!(learnt(&at_once) == learnt(&in_turn));
+}
+
+#[test]
+fn a_job_ends_with_whoever_started_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = write_experiment(folder.path());
+    let text = std::fs::read_to_string(&file).unwrap();
+    let long = text.replace("iterations_per_epoch = 2", "iterations_per_epoch = 100000");
+    std::fs::write(&file, long).unwrap();
+    let out = folder.path().join("out");
+    // The tests' commands have no standard input.
+    let output = liseg(&["experiment", path(&file), "--out", path(&out), "--job"]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("stopped; go on with"));
+}
+
+#[test]
 fn the_presets_lay_out_their_grids() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/experiments");
     let mut seen = 0;

@@ -1,5 +1,6 @@
 //! `liseg experiment`.
 
+use super::experiment_jobs::Jobs;
 use super::{Failure, Outcome, Result, Shared, interrupt, print_json, progress};
 use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
@@ -29,6 +30,13 @@ pub(crate) struct ExperimentVerb {
     /// Only list the runs, with what each depends on.
     #[arg(long)]
     list: bool,
+    /// Seeds to work on at a time, each in a process of its own with its share of the threads. On a CPU this
+    /// makes small networks faster than more threads do.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: u16,
+    /// Train and judge alone, until standard input ends; whoever started this process makes the table.
+    #[arg(long, hide = true, conflicts_with = "jobs")]
+    job: bool,
 }
 
 impl ExperimentVerb {
@@ -50,10 +58,16 @@ impl ExperimentVerb {
         std::fs::create_dir_all(&folder)
             .map_err(|e| Failure::work(format!("{}: {e}", folder.display())))?;
         interrupt::listen();
+        if self.job {
+            interrupt::listen_to_input();
+        }
         let bar = progress::bar(shared, 0, &experiment.name);
         let mut tell = |event: ExperimentEvent<'_>| tell(&event, &bar, shared);
         let prepared = prepare(&experiment, &folder, &mut tell)?;
-        let table = run_experiment(&experiment, &prepared, &mut tell, &interrupt::asked);
+        let table = match self.in_jobs(&experiment, &prepared, shared, &bar)? {
+            true => run_experiment(&experiment, &prepared, &mut tell, &interrupt::asked),
+            false => Ok(None),
+        };
         bar.finish_and_clear();
         let Some(table) = table? else {
             println!(
@@ -63,6 +77,9 @@ impl ExperimentVerb {
             );
             return Ok(Outcome::Partly);
         };
+        if self.job {
+            return Ok(Outcome::Done);
+        }
         table.write(&folder)?;
         let page = write_page(&experiment, &prepared, &table)?;
         if shared.json {
@@ -71,6 +88,38 @@ impl ExperimentVerb {
             print(&table, &page);
         }
         Ok(Outcome::Done)
+    }
+
+    /// Does the runs in processes when several were asked for; `false` when told to stop.
+    fn in_jobs(
+        &self,
+        experiment: &Experiment,
+        prepared: &Prepared,
+        shared: &Shared,
+        bar: &ProgressBar,
+    ) -> Result<bool> {
+        let count = usize::from(self.jobs).min(experiment.seeds.len());
+        if count < 2 {
+            return Ok(true);
+        }
+        let rows = prepared.plan.methods.iter().filter(|method| method.row);
+        let rows: BTreeSet<&str> = rows.map(|method| method.name.as_str()).collect();
+        let runs = prepared.plan.runs.iter();
+        let judged = runs.filter(|run| rows.contains(run.method.as_str()));
+        let files = judged.map(|run| prepared.metrics_file(&run.id));
+        let files: Vec<PathBuf> = files.collect();
+        bar.set_length(files.len() as u64);
+        let jobs = Jobs {
+            file: &self.file,
+            folder: &prepared.folder,
+            count,
+            shared,
+            bar,
+        };
+        jobs.run(&experiment.seeds, &|| {
+            let done = files.iter().filter(|file| file.is_file()).count();
+            bar.set_position(done as u64);
+        })
     }
 }
 

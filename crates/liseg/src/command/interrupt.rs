@@ -21,6 +21,16 @@ pub(crate) fn listen() {
     });
 }
 
+/// From now on the end of standard input raises the flag as well: whoever started this process and holds the
+/// other end of the pipe has closed it, or is no more.
+pub(crate) fn listen_to_input() {
+    std::thread::spawn(|| {
+        let ended = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        ASKED.store(true, Ordering::SeqCst);
+        ended
+    });
+}
+
 /// Whether the user has asked to stop.
 pub(crate) fn asked() -> bool {
     ASKED.load(Ordering::SeqCst)
