@@ -180,7 +180,7 @@ impl Dataset {
         &self.notes
     }
 
-    fn error(&self, reason: String) -> Error {
+    pub(crate) fn error(&self, reason: String) -> Error {
         Error::Dataset {
             folder: self.folder.clone(),
             reason,

@@ -57,6 +57,7 @@ mod error;
 mod fingerprint;
 mod foreground;
 mod import;
+mod joined;
 mod json;
 mod loader;
 mod mapped;

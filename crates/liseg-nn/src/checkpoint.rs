@@ -5,6 +5,8 @@ use liseg_weights::{NumberFormat, Numbers, Refusal, Safetensors};
 use safetensors::tensor::{Dtype, View};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
@@ -97,9 +99,39 @@ pub fn write(path: &Path, tensors: &TensorMap, facts: &BTreeMap<String, String>)
     let facts: HashMap<String, String> = facts.clone().into_iter().collect();
     safetensors::serialize_to_file(stored, Some(facts), temporary.path())
         .map_err(|e| damaged(e.to_string()))?;
-    temporary.as_file().sync_all().map_err(io)?;
+    // The library puts another file in the place of the one that is open.
+    let mut options = File::options();
+    let written = options.read(true).write(true).open(temporary.path());
+    let written = written.map_err(io)?;
+    order_header(&written).map_err(io)?;
+    written.sync_all().map_err(io)?;
     temporary.persist(path).map_err(|e| io(e.error))?;
     Ok(())
+}
+
+/// The head of a safetensors file.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Header {
+    #[serde(rename = "__metadata__", default)]
+    facts: BTreeMap<String, String>,
+    #[serde(flatten)]
+    tensors: BTreeMap<String, safetensors::tensor::TensorInfo>,
+}
+
+/// Puts the facts and tensors of a header in the order of their names: the library writes facts in another
+/// order each time, and the same run shall give the same file, to the byte.
+fn order_header(mut file: &File) -> std::io::Result<()> {
+    let mut length = [0; 8];
+    file.seek(SeekFrom::Start(0))?;
+    file.read_exact(&mut length)?;
+    let mut text = vec![0; u64::from_le_bytes(length) as usize];
+    file.read_exact(&mut text)?;
+    let header: Header = serde_json::from_slice(&text)?;
+    let mut ordered = serde_json::to_vec(&header)?;
+    // The same words in another order, behind which the library has put blanks.
+    ordered.resize(text.len(), b' ');
+    file.seek(SeekFrom::Start(8))?;
+    file.write_all(&ordered)
 }
 
 /// Reads all tensors (onto the CPU) and the text facts of a file. Memory is that of the tensors and one
@@ -212,8 +244,22 @@ mod tests {
             "t".into(),
             Tensor::from_slice(&[1f32, 2.0, 3.0, 4.0]).view([2, 2]).tr(),
         );
-        let facts = BTreeMap::from([("iteration".to_owned(), "12".to_owned())]);
+        let facts = [
+            ("iteration", "12"),
+            ("best", "0.9 \"ä\""),
+            ("a", ""),
+            ("z", "\n"),
+        ];
+        let facts = BTreeMap::from(facts.map(|(name, fact)| (name.to_owned(), fact.to_owned())));
         write(&path, &map, &facts).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        for _ in 0..5 {
+            write(&path, &map, &facts).unwrap();
+            assert!(
+                std::fs::read(&path).unwrap() == bytes,
+                "the same to the byte"
+            );
+        }
         let (back, found) = read(&path).unwrap();
         assert_eq!(found, facts);
         assert_eq!(

@@ -30,9 +30,11 @@ pub struct PhantomConfig {
     /// Training patients, labelled and unlabelled, 1 to 9999 together with the test patients.
     /// Default: 12, enough to train on in minutes.
     pub patients: usize,
-    /// Training patients whose GED4 label is given, the first ones. Default: 4. (The LiQA
+    /// Training patients whose labels are given, the first ones. Default: 4. (The LiQA
     /// challenge labels 30 of 360.)
     pub labelled: usize,
+    /// Phases whose labels are given for these patients. Default: GED4 alone, as in LiQA.
+    pub labelled_phases: Vec<Phase>,
     /// Held-out patients, with labels for all phases; they follow the training patients.
     /// Default: 4, one from each vendor.
     pub test_patients: usize,
@@ -56,6 +58,7 @@ impl Default for PhantomConfig {
             seed: Seed(0),
             patients: 12,
             labelled: 4,
+            labelled_phases: vec![Phase::Ged4],
             test_patients: 4,
             resolution: Resolution::Small,
             phases: vec![Phase::Ged4, Phase::T1, Phase::T2, Phase::Dwi],
@@ -89,6 +92,17 @@ impl PhantomConfig {
     pub fn with_phases(mut self, phases: impl Into<Vec<Phase>>) -> Self {
         self.phases = phases.into();
         self
+    }
+
+    /// Sets the phases whose labels are given for labelled patients.
+    pub fn with_labelled_phases(mut self, phases: impl Into<Vec<Phase>>) -> Self {
+        self.labelled_phases = phases.into();
+        self
+    }
+
+    /// Whether a training scan of a phase has its label.
+    pub(crate) fn is_labelled(&self, index: usize, phase: Phase) -> bool {
+        index < self.labelled && self.labelled_phases.contains(&phase)
     }
 
     /// Whether a patient is a test patient.
@@ -134,6 +148,14 @@ impl PhantomConfig {
             let found: Vec<_> = self.phases.iter().map(Phase::to_string).collect();
             let expected = "different phases with GED4 among them";
             return refuse("phases", format!("[{}]", found.join(", ")), expected);
+        }
+        if let Some(absent) = self
+            .labelled_phases
+            .iter()
+            .find(|p| !self.phases.contains(p))
+        {
+            let expected = "some of the phases that are made";
+            return refuse("labelled_phases", absent.to_string(), expected);
         }
         if !(0.0..=1.0).contains(&self.missing_phase_probability) {
             let found = self.missing_phase_probability.to_string();
@@ -189,6 +211,10 @@ mod tests {
             (default().with_patients(2, 3, 1), "labelled"),
             (default().with_phases([Phase::T1]), "phases"),
             (default().with_phases([Phase::Ged4, Phase::Ged4]), "phases"),
+            (
+                default().with_labelled_phases([Phase::Ged1]),
+                "labelled_phases",
+            ),
             (missing, "missing_phase_probability"),
             (vendors, "vendors"),
             (test_vendors, "test_vendors"),

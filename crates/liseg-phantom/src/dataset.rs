@@ -78,7 +78,7 @@ pub fn write_nnunet(config: &PhantomConfig, folder: impl AsRef<Path>) -> Result<
             let patient = patient(config, index)?;
             let written = patient.scans.par_iter().map(|scan| {
                 let test = config.is_test(index);
-                let labelled = test || (index < config.labelled && scan.phase == Phase::Ged4);
+                let labelled = test || config.is_labelled(index, scan.phase);
                 let id = format!("{}_{}", patient.id, scan.phase);
                 let (images, labels) = match (test, labelled) {
                     (true, _) => ("imagesTs", "labelsTs"),
@@ -169,7 +169,10 @@ pub fn write_liqa(config: &PhantomConfig, folder: impl AsRef<Path>) -> Result<Da
             };
             let place = cases.join(format!("Vendor_{vendor}")).join(&case);
             create(&place)?;
-            let labelled = !test && index < config.labelled;
+            let given = patient.scans.iter();
+            let labelled = given
+                .filter(|scan| config.is_labelled(index, scan.phase))
+                .count();
             let masks = if test {
                 let masks = root.join("LiQA_test_masks").join(&case);
                 create(&masks)?;
@@ -177,14 +180,14 @@ pub fn write_liqa(config: &PhantomConfig, folder: impl AsRef<Path>) -> Result<Da
                 info.push([case, vendor.to_string(), missing(config, &patient)]);
                 masks
             } else {
-                summary.labelled += usize::from(labelled);
-                summary.unlabelled += patient.scans.len() - usize::from(labelled);
+                summary.labelled += labelled;
+                summary.unlabelled += patient.scans.len() - labelled;
                 place.clone()
             };
             patient.scans.par_iter().try_for_each(|scan: &Scan| {
                 let name = scan.phase.liqa_name();
                 write_image(&place.join(format!("{name}.nii.gz")), &scan.image)?;
-                if test || (labelled && scan.phase == Phase::Ged4) {
+                if test || config.is_labelled(index, scan.phase) {
                     write_labels(&masks.join(format!("mask_{name}.nii.gz")), &scan.liver)?;
                 }
                 Ok::<(), Error>(())

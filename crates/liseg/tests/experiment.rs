@@ -143,7 +143,44 @@ fn seeds_at_the_same_time_learn_what_they_learn_one_by_one() {
             (report.replace(path(out), ""), weights)
         })
     };
-    assert!(learnt(&at_once) == learnt(&in_turn));
+    for ((report, weights), other) in learnt(&at_once).into_iter().zip(learnt(&in_turn)) {
+        assert_eq!(report, other.0);
+        assert!(weights == other.1, "weights differ");
+    }
+}
+
+#[test]
+fn labels_of_phantoms_serve_where_the_target_has_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = write_experiment(folder.path());
+    let text = std::fs::read_to_string(&file).unwrap();
+    let (before, _) = text.split_once("[[variants]]").unwrap();
+    let text = format!(
+        "{}[datasets.drawn]\nphantom = {{ patients = 2, labelled = 2, test_patients = 0, \
+         labelled_phases = [\"T2WI\"], missing_phase_probability = 0.0 }}\nplan_of = \"target\"\n\
+         [datasets.both]\nlabelled_from = [\"drawn\"]\nunlabelled_from = [\"target\"]\nplan_of = \"target\"\n\
+         [[variants]]\nname = \"CPS\"\ndataset = \"both\"\nset.strategy.name = \"cps\"\n",
+        before.replace("label_budgets = [1, 2]", "")
+    );
+    std::fs::write(&file, text).unwrap();
+    let out = folder.path().join("out");
+    let output = liseg(&["experiment", path(&file), "--out", path(&out), "--json"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    // Judged on all cases of the target with a label: none of their labels was learnt from.
+    let table = stdout_json(&output);
+    let counts = table["rows"].as_array().unwrap().iter();
+    let counts: Vec<u64> = counts.map(|row| row["n"].as_u64().unwrap()).collect();
+    assert_eq!(counts, [4, 4]);
+    let manifest = std::fs::read(out.join("runs/cps-seed1/manifest.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    let learnt = manifest["training_cases"].as_array().unwrap();
+    assert_eq!(learnt.len(), 2);
+    assert!(
+        learnt
+            .iter()
+            .all(|id| id.as_str().unwrap().ends_with("T2WI")),
+        "{learnt:?}"
+    );
 }
 
 #[test]
@@ -189,6 +226,16 @@ fn mistakes_are_named_in_one_line() {
         (
             "name = \"w\"\nvariants = []\ndatasets = {}\n".to_owned(),
             "at least one variant",
+        ),
+        (
+            format!("{start}variants = [{{name = \"a\"}}]\ndatasets.b.labelled_from = [\"c\"]\n"),
+            "datasets.b: no dataset `c`",
+        ),
+        (
+            format!(
+                "{start}variants = [{{name = \"a\"}}]\ndatasets.target.labelled_from = [\"c\"]\n"
+            ),
+            "in place of `path` and `phantom`",
         ),
         (
             format!("{start}variants = [{{name = \"a\", after = \"b\"}}]\n"),

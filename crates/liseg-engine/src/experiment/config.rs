@@ -55,7 +55,7 @@ pub struct Experiment {
     pub evaluate: EvaluationSettings,
 }
 
-/// Where a dataset comes from: a folder where it is there, else a phantom.
+/// Where a dataset comes from: a folder where it is there, else a phantom; or the cases of others.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
@@ -64,6 +64,11 @@ pub struct DatasetSource {
     pub path: Option<PathBuf>,
     /// The phantom to make where `path` is not there.
     pub phantom: Option<PhantomConfig>,
+    /// In place of `path` and `phantom`: the datasets whose labelled training cases it has, such as phantoms
+    /// or scans of another modality.
+    pub labelled_from: Vec<String>,
+    /// With `labelled_from`: the datasets whose training images it has without their labels.
+    pub unlabelled_from: Vec<String>,
     /// How it is planned.
     pub plan: PlanOptions,
     /// The dataset whose plan is taken, so that weights fit both.
@@ -277,9 +282,7 @@ impl Experiment {
             return Err("datasets.target is missing: it is what the results are judged on".into());
         }
         for (name, source) in &self.datasets {
-            if source.path.is_none() && source.phantom.is_none() {
-                return Err(format!("datasets.{name} has neither `path` nor `phantom`"));
-            }
+            self.check_source(name, source)?;
             if let Some(other) = &source.plan_of
                 && !self.datasets.contains_key(other)
             {
@@ -316,5 +319,45 @@ impl Experiment {
             }
         }
         Ok(())
+    }
+
+    /// A dataset has a place of its own, or is made of others that have.
+    fn check_source(&self, name: &str, source: &DatasetSource) -> std::result::Result<(), String> {
+        let own = source.path.is_some() || source.phantom.is_some();
+        match (own, source.is_joined()) {
+            (false, false) => Err(format!(
+                "datasets.{name} has neither `path` nor `phantom` nor `labelled_from`"
+            )),
+            (true, true) => Err(format!(
+                "datasets.{name}: `labelled_from` and `unlabelled_from` stand in place of `path` and `phantom`"
+            )),
+            (true, false) => Ok(()),
+            (false, true) if name == "target" => Err(
+                "datasets.target is what the results are judged on, so it has a `path` or a `phantom`".into(),
+            ),
+            (false, true) => {
+                for part in source.labelled_from.iter().chain(&source.unlabelled_from) {
+                    if self.datasets.get(part).is_none_or(DatasetSource::is_joined) {
+                        return Err(format!(
+                            "datasets.{name}: no dataset `{part}` has a `path` or a `phantom`"
+                        ));
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl DatasetSource {
+    /// Whether a phantom stands in for it.
+    pub fn is_phantom(&self) -> bool {
+        let given = self.path.as_ref().is_some_and(|path| path.is_dir());
+        !given && !self.is_joined()
+    }
+
+    /// Whether it is made of the cases of others.
+    pub(crate) fn is_joined(&self) -> bool {
+        !(self.labelled_from.is_empty() && self.unlabelled_from.is_empty())
     }
 }

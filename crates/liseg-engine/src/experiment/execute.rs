@@ -43,7 +43,7 @@ pub enum ExperimentEvent<'a> {
 pub struct Prepared {
     /// The folder of the experiment.
     pub folder: PathBuf,
-    /// The raw datasets by name.
+    /// The raw datasets by name, without those made of others.
     pub datasets: BTreeMap<String, PathBuf>,
     /// Which of them are phantoms.
     pub phantoms: BTreeMap<String, bool>,
@@ -74,8 +74,8 @@ impl Prepared {
     }
 }
 
-/// Makes phantoms where data are missing, plans and preprocesses every dataset, and lays out the
-/// runs. What is there already is left as it is.
+/// Makes phantoms where data are missing, plans every dataset, preprocesses those that are trained on, and lays
+/// out the runs. What is there already is left as it is.
 ///
 /// # Errors
 /// When a dataset is neither there nor can be made, or a variant's settings are wrong.
@@ -87,12 +87,13 @@ pub fn prepare(
     let data = |name: &str| folder.join("data").join(name);
     let given = |source: &DatasetSource| source.path.clone().filter(|path| path.is_dir());
     let sources = experiment.datasets.iter();
-    let phantoms = sources.map(|(name, source)| (name.clone(), given(source).is_none()));
+    let phantoms = sources.map(|(name, source)| (name.clone(), source.is_phantom()));
     let phantoms: BTreeMap<String, bool> = phantoms.collect();
     // The settings are checked before any work.
     let plan = experiment.plan(&phantoms, &data)?;
     let mut datasets = BTreeMap::new();
-    for (name, source) in &experiment.datasets {
+    let own = |(_, source): &(&String, &DatasetSource)| !source.is_joined();
+    for (name, source) in experiment.datasets.iter().filter(own) {
         let path = match (given(source), &source.phantom) {
             (Some(path), _) => path,
             (None, Some(phantom)) => {
@@ -127,7 +128,17 @@ pub fn prepare(
     order.sort_by_key(|name| experiment.datasets[*name].plan_of.is_some());
     for name in order {
         let source = &experiment.datasets[name];
-        let dataset = Dataset::open(&datasets[name])?;
+        let open = |names: &[String]| {
+            let opened = names.iter().map(|name| Ok(Dataset::open(&datasets[name])?));
+            opened.collect::<Result<Vec<Dataset>>>()
+        };
+        let dataset = match source.is_joined() {
+            true => Dataset::joined(
+                &open(&source.labelled_from)?,
+                &open(&source.unlabelled_from)?,
+            )?,
+            false => Dataset::open(&datasets[name])?,
+        };
         on_event(ExperimentEvent::Preparing {
             dataset: name,
             what: "planning and preprocessing",
@@ -136,13 +147,15 @@ pub fn prepare(
             Some(plan) => plan.clone(),
             None => Plan::new(&dataset, &Fingerprint::of(&dataset)?, &source.plan)?,
         };
-        let options = PreprocessOptions::default();
-        let report = preprocess_dataset(&dataset, &plan, &data(name), &options, |_| {})?;
-        if let Some((case, error)) = report.failed.into_iter().next() {
-            return Err(Error::Run {
-                path: datasets[name].join(case),
-                reason: error.to_string(),
-            });
+        if experiment.variants.iter().any(|v| v.dataset == *name) {
+            let options = PreprocessOptions::default();
+            let report = preprocess_dataset(&dataset, &plan, &data(name), &options, |_| {})?;
+            if let Some((case, error)) = report.failed.into_iter().next() {
+                return Err(Error::Run {
+                    path: data(name).join(case),
+                    reason: error.to_string(),
+                });
+            }
         }
         plans.insert(name, plan);
     }

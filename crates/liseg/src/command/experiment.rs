@@ -124,10 +124,8 @@ impl ExperimentVerb {
 }
 
 fn list(experiment: &Experiment, shared: &Shared) -> Result<Outcome> {
-    let phantoms = experiment.datasets.iter().map(|(name, source)| {
-        let given = source.path.as_ref().is_some_and(|path| path.is_dir());
-        (name.clone(), !given)
-    });
+    let sources = experiment.datasets.iter();
+    let phantoms = sources.map(|(name, source)| (name.clone(), source.is_phantom()));
     let plan = experiment.plan(&phantoms.collect(), &|name| {
         PathBuf::from("data").join(name)
     })?;
