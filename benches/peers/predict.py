@@ -8,7 +8,8 @@ predictor gets a PyTorch module with the same weights, and a plan with the same 
 normalization. Both run on the CPU in 32-bit floats (LiSeg also in bf16 with --precision bf16), with 2
 threads, without mirroring, on the same files, from start to finished masks. Processor time, unlike the
 others, depends little on what else the machine does. Memory is the largest sum over the processes of the proportional
-set size, sampled twenty times a second, less often where asking takes longer than a millisecond. "Outside" is everything but the network's forward passes.
+set size, sampled twenty times a second, less often where asking takes longer than a millisecond.
+"Outside" is everything but the network's forward passes.
 """
 
 import argparse
