@@ -2,7 +2,6 @@
 
 use crate::{Error, Result};
 use serde::{Serialize, de::DeserializeOwned};
-use std::io::Write;
 use std::path::Path;
 
 /// Reads a JSON file.
@@ -24,16 +23,7 @@ pub(crate) fn write<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     write_bytes(path, text.as_bytes())
 }
 
-/// Writes a file whole or not at all: to a temporary name beside it, then renamed.
+/// Writes a file whole or not at all.
 pub(crate) fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let failed = |source| Error::io("writing", path)(source);
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-    file.write_all(bytes).map_err(failed)?;
-    file.as_file().sync_all().map_err(failed)?;
-    file.persist(path).map_err(|e| failed(e.error))?;
-    Ok(())
+    liseg_file::write(path, bytes).map_err(Error::io("writing", path))
 }

@@ -336,15 +336,11 @@ pub(crate) fn write_case(
     let text = serde_json::to_string(&record).map_err(|e| fault(&e))?;
     let metadata = HashMap::from([(RECORD.to_owned(), text)]);
 
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let file = tempfile::NamedTempFile::new_in(folder).map_err(Error::io("writing", path))?;
-    safetensors::serialize_to_file(tensors, Some(metadata), file.path()).map_err(|e| fault(&e))?;
-    file.as_file()
-        .sync_all()
-        .map_err(Error::io("writing", path))?;
-    file.persist(path)
-        .map_err(|e| Error::io("writing", path)(e.error))?;
-    Ok(())
+    liseg_file::make_with(path, |there| {
+        safetensors::serialize_to_file(tensors, Some(metadata), there)
+            .map_err(std::io::Error::other)
+    })
+    .map_err(Error::io("writing", path))
 }
 
 /// Rounded to half precision; what is too large becomes the largest half.

@@ -56,7 +56,7 @@ impl RunFolder {
         }
         let checkpoints = path.join("checkpoints");
         std::fs::create_dir_all(&checkpoints).map_err(Error::io(&checkpoints))?;
-        write_atomically(&run.config_file(), config.to_toml()?.as_bytes())?;
+        write_file(&run.config_file(), config.to_toml()?.as_bytes())?;
         Ok(run)
     }
 
@@ -142,7 +142,7 @@ impl RunFolder {
             validation_cases: roles.validation.clone(),
         };
         let text = serde_json::to_string_pretty(&manifest).unwrap_or_default();
-        write_atomically(&self.path.join("manifest.json"), text.as_bytes())
+        write_file(&self.path.join("manifest.json"), text.as_bytes())
     }
 
     /// What was tried on validation to clean masks, and what it did.
@@ -153,7 +153,7 @@ impl RunFolder {
         let folder = self.path.join("validation");
         std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
         let text = serde_json::to_string_pretty(decision).unwrap_or_default() + "\n";
-        write_atomically(&folder.join("postprocessing.json"), text.as_bytes())
+        write_file(&folder.join("postprocessing.json"), text.as_bytes())
     }
 
     /// The strategy that the run was made with, from its manifest; `None` when there is none.
@@ -212,7 +212,7 @@ impl RunFolder {
             .filter_map(|record| serde_json::to_string(record).ok())
             .map(|line| line + "\n")
             .collect();
-        write_atomically(&self.metrics_file(), kept.as_bytes())
+        write_file(&self.metrics_file(), kept.as_bytes())
     }
 }
 
@@ -317,17 +317,7 @@ impl EpochRecord {
     }
 }
 
-/// Writes a file by way of a temporary one beside it.
-pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = path
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let mut temporary = tempfile::NamedTempFile::new_in(folder).map_err(Error::io(path))?;
-    temporary.write_all(bytes).map_err(Error::io(path))?;
-    temporary.as_file().sync_all().map_err(Error::io(path))?;
-    temporary
-        .persist(path)
-        .map_err(|e| Error::io(path)(e.error))?;
-    Ok(())
+/// Writes a file whole or not at all.
+pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    liseg_file::write(path, bytes).map_err(Error::io(path))
 }

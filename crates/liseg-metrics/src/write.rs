@@ -9,30 +9,12 @@ use std::path::Path;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Writes a temporary file in the same folder and renames it.
+/// Writes a file whole or not at all.
 pub(crate) fn atomically(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<&File>) -> Result<(), Failure>,
 ) -> Result<()> {
-    let write = || -> Result<(), Failure> {
-        let folder = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty());
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".").suffix(".partial");
-        // As for any new file, not for the owner alone; the user's umask still applies.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let temporary = builder.tempfile_in(folder.unwrap_or(Path::new(".")))?;
-        let mut buffer = BufWriter::new(temporary.as_file());
-        fill(&mut buffer)?;
-        buffer.flush()?;
-        drop(buffer);
-        temporary.as_file().sync_all()?;
-        temporary.persist(path)?;
-        Ok(())
-    };
-    write().map_err(|source| Error::Write {
+    liseg_file::write_with(path, fill).map_err(|source| Error::Write {
         path: path.to_owned(),
         source,
     })

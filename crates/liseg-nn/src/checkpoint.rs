@@ -61,8 +61,8 @@ impl View for Stored<'_> {
     }
 }
 
-/// Writes tensors and text facts to `path`: first to a temporary file beside it, then renamed, so
-/// that an interruption leaves the old file or the new one and nothing in between.
+/// Writes tensors and text facts to `path`; an interruption leaves the old file or the new one and nothing in
+/// between.
 ///
 /// # Errors
 /// [`Error::Io`] naming the file; [`Error::Checkpoint`] for a number format that has no name in
@@ -91,22 +91,13 @@ pub fn write(path: &Path, tensors: &TensorMap, facts: &BTreeMap<String, String>)
             },
         ));
     }
-    let folder = path
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let temporary = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
     let facts: HashMap<String, String> = facts.clone().into_iter().collect();
-    safetensors::serialize_to_file(stored, Some(facts), temporary.path())
-        .map_err(|e| damaged(e.to_string()))?;
-    // The library puts another file in the place of the one that is open.
-    let mut options = File::options();
-    let written = options.read(true).write(true).open(temporary.path());
-    let written = written.map_err(io)?;
-    order_header(&written).map_err(io)?;
-    written.sync_all().map_err(io)?;
-    temporary.persist(path).map_err(|e| io(e.error))?;
-    Ok(())
+    liseg_file::make_with(path, |there| {
+        safetensors::serialize_to_file(stored, Some(facts), there)
+            .map_err(std::io::Error::other)?;
+        order_header(&File::options().read(true).write(true).open(there)?)
+    })
+    .map_err(io)
 }
 
 /// The head of a safetensors file.

@@ -1,7 +1,6 @@
 //! Red, green and blue pixels, and how sheets are put together from them.
 
 use crate::{Error, Result, font};
-use std::io::Write;
 use std::path::Path;
 
 /// Longest side of a picture, in pixels.
@@ -142,26 +141,13 @@ impl Picture {
         Ok(bytes)
     }
 
-    /// Writes a PNG file, whole or not at all: the bytes go to a temporary file in the same folder,
-    /// which is renamed when it is complete.
+    /// Writes a PNG file, whole or not at all.
     ///
     /// # Errors
     /// As [`Picture::to_png`]; [`Error::Io`] when the file cannot be written.
     pub fn write_png(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        let bytes = self.to_png()?;
-        let folder = path
-            .parent()
-            .filter(|p| !p.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
-        let write = || -> std::io::Result<()> {
-            let mut file = tempfile::NamedTempFile::new_in(folder)?;
-            file.write_all(&bytes)?;
-            file.as_file().sync_all()?;
-            file.persist(path)?;
-            Ok(())
-        };
-        write().map_err(|source| Error::Io {
+        liseg_file::write(path, self.to_png()?).map_err(|source| Error::Io {
             path: path.to_owned(),
             source,
         })

@@ -3,26 +3,11 @@
 use crate::evaluation::{Evaluation, group_kinds};
 use crate::{Error, Result};
 use liseg_metrics::Measure;
-use std::io::Write;
 use std::path::Path;
 
-/// Writes a file by way of a temporary one beside it, so that it appears whole or not at all.
+/// Writes a file whole or not at all.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = path
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".").suffix(".partial");
-    // As for any new file, not for the owner alone; the user's umask still applies.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder).map_err(Error::write(path))?;
-    file.write_all(bytes).map_err(Error::write(path))?;
-    file.as_file().sync_all().map_err(Error::write(path))?;
-    file.persist(path)
-        .map_err(|error| Error::write(path)(error.error))?;
-    Ok(())
+    liseg_file::write(path, bytes).map_err(Error::write(path))
 }
 
 /// One row per evaluation, case and label. An undefined value is an empty field.

@@ -3,7 +3,7 @@
 use super::config::Experiment;
 use super::execute::Prepared;
 use super::grid::PlannedRun;
-use crate::{Error, Result, run::write_atomically};
+use crate::{Error, Result, run::write_file};
 use liseg_metrics::{
     Bootstrap, CaseMetrics, CaseResult, Comparison, ComparisonSettings, Measure, Report,
 };
@@ -150,7 +150,7 @@ impl ResultTable {
             ("table.csv", self.csv()),
             ("table.md", self.markdown()),
         ] {
-            write_atomically(&folder.join(name), text.as_bytes())?;
+            write_file(&folder.join(name), text.as_bytes())?;
         }
         Ok(())
     }

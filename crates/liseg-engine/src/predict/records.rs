@@ -1,7 +1,7 @@
 //! Scores of cases, one small file each and all in a table.
 
 use super::uncertainty::UncertaintyScores;
-use crate::run::write_atomically;
+use crate::run::write_file;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -37,7 +37,7 @@ pub(super) fn write_scores(
         foreground_ml,
         scores,
     };
-    write_atomically(
+    write_file(
         &file,
         serde_json::to_string(&scored)
             .unwrap_or_default()
@@ -80,7 +80,7 @@ pub(super) fn write_csv(output: &Path) -> Result<()> {
             case.foreground_ml, case.scores.entropy
         );
     }
-    write_atomically(&output.join(TABLE), table.as_bytes())
+    write_file(&output.join(TABLE), table.as_bytes())
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 use super::gzip::ParallelGzip;
 use super::{DataType, Header, extension};
-use crate::atomic::write_atomically;
 use crate::{Error, Result};
 use liseg_volume::{Geometry, Volume};
 use ndarray::ArrayView3;
@@ -180,7 +179,7 @@ pub(super) fn write_file(
             told
         })
     };
-    let written = write_atomically(path, |file| {
+    let written = liseg_file::write_with(path, |file| {
         if compressed {
             let mut encoder = ParallelGzip::new(file, level)?;
             fill(&mut encoder)?;

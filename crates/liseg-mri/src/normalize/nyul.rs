@@ -1,11 +1,11 @@
 //! Nyúl's standardization: one piecewise linear map per image that brings the landmarks of its
 //! histogram to those of a standard learned from many images, without labels.
 
-use crate::atomic::write_atomically;
 use crate::summary::{check_finite, summarize};
 use crate::{Error, Result};
 use ndarray::{ArrayView3, ArrayViewMut3};
 use serde::{Deserialize, Serialize};
+use std::io::Write;
 use std::path::Path;
 
 /// Which voxels of an image give its landmarks.
@@ -251,7 +251,7 @@ impl Nyul {
     /// [`Error::Io`] when the folder cannot be written to.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        write_atomically(path, |file| {
+        liseg_file::write_with(path, |file| {
             serde_json::to_writer_pretty(&mut *file, self)?;
             file.write_all(b"\n")
         })
