@@ -95,8 +95,16 @@ fn a_grid_becomes_a_table_and_is_not_run_twice() {
         "a run that was done was done again"
     );
 
-    // Other settings are not mixed with what is there.
+    // Other cases to judge on need no other training.
     let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace(", \"held-back\"", "")).unwrap();
+    let fewer = run(&[]);
+    assert!(fewer.status.success(), "{}", stderr(&fewer));
+    let rows = stdout_json(&fewer)["rows"].as_array().unwrap().clone();
+    assert!(rows.iter().all(|row| row["n"] == 1), "{rows:?}");
+    assert_eq!(written(&checkpoint), before);
+
+    // Other settings are not mixed with what is there.
     std::fs::write(&file, text.replace("3e-3", "4e-3")).unwrap();
     let other = run(&[]);
     assert_eq!(other.status.code(), Some(1));

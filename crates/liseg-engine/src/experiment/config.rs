@@ -50,6 +50,10 @@ pub struct Experiment {
     /// What semi-supervised methods are compared with.
     #[serde(default)]
     pub control: Control,
+    /// In place of `control`: the variant that every other one is compared with, such as a recipe whose
+    /// ingredients the others lack one at a time.
+    #[serde(default)]
+    pub compare_with: Option<String>,
     /// How the results are judged.
     #[serde(default)]
     pub evaluate: EvaluationSettings,
@@ -71,6 +75,8 @@ pub struct DatasetSource {
     pub unlabelled_from: Vec<String>,
     /// How it is planned.
     pub plan: PlanOptions,
+    /// How it is planned where a phantom stands in, in place of `plan`.
+    pub phantom_plan: Option<PlanOptions>,
     /// The dataset whose plan is taken, so that weights fit both.
     pub plan_of: Option<String>,
     /// Whether `path` holds the data of the paper: only then its figures are shown.
@@ -132,6 +138,9 @@ pub struct Variant {
     /// Whether its masks are made in two stages: the liver is found first, then segmented.
     #[serde(default)]
     pub cascade: Option<Cascade>,
+    /// Whether its masks are cleaned as `evaluate` says; else they stay as predicted.
+    #[serde(default = "yes")]
+    pub clean: bool,
     /// Whether it has a row of its own; a mere preparation has none, no budget and no fold.
     #[serde(default = "yes")]
     pub row: bool,
@@ -283,13 +292,14 @@ impl Experiment {
         }
         for (name, source) in &self.datasets {
             self.check_source(name, source)?;
-            if let Some(other) = &source.plan_of
-                && !self.datasets.contains_key(other)
-            {
-                return Err(format!(
-                    "datasets.{name}.plan_of: there is no dataset `{other}`"
-                ));
-            }
+            self.check_plan_of(name, source)?;
+        }
+        if let Some(other) = &self.compare_with
+            && !self.variants.iter().any(|v| v.name == *other && v.row)
+        {
+            return Err(format!(
+                "compare_with: no variant with a row is called `{other}`"
+            ));
         }
         for (i, variant) in self.variants.iter().enumerate() {
             let name = &variant.name;
@@ -319,6 +329,24 @@ impl Experiment {
             }
         }
         Ok(())
+    }
+
+    /// A plan is taken from a dataset that has one of its own.
+    fn check_plan_of(&self, name: &str, source: &DatasetSource) -> std::result::Result<(), String> {
+        let Some(other) = &source.plan_of else {
+            return Ok(());
+        };
+        match self.datasets.get(other) {
+            None => Err(format!(
+                "datasets.{name}.plan_of: there is no dataset `{other}`"
+            )),
+            Some(DatasetSource {
+                plan_of: Some(its), ..
+            }) => Err(format!(
+                "datasets.{name}.plan_of: `{other}` has the plan of `{its}`; name a dataset that has its own"
+            )),
+            Some(_) => Ok(()),
+        }
     }
 
     /// A dataset has a place of its own, or is made of others that have.
@@ -356,8 +384,36 @@ impl DatasetSource {
         !given && !self.is_joined()
     }
 
+    /// How it is planned: where a phantom stands in, as that is.
+    pub(crate) fn plan_options(&self) -> &PlanOptions {
+        let phantom = self.phantom_plan.as_ref().filter(|_| self.is_phantom());
+        phantom.unwrap_or(&self.plan)
+    }
+
     /// Whether it is made of the cases of others.
     pub(crate) fn is_joined(&self) -> bool {
         !(self.labelled_from.is_empty() && self.unlabelled_from.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_comes_from_a_dataset_with_its_own() {
+        let with = |plan_of: &str| {
+            let text = format!(
+                "name = \"e\"\n[datasets.target]\npath = \"a\"\nplan_of = \"other\"\n\
+                 [datasets.other]\npath = \"b\"\n{plan_of}\n[[variants]]\nname = \"v\"\n"
+            );
+            let experiment: Experiment = toml::from_str(&text).unwrap();
+            experiment.check()
+        };
+        assert_eq!(with(""), Ok(()));
+        for wrong in ["target", "other", "nothing"] {
+            let error = with(&format!("plan_of = \"{wrong}\"")).unwrap_err();
+            assert!(error.contains("plan_of"), "{error}");
+        }
     }
 }

@@ -22,6 +22,8 @@ pub struct Method {
     pub after: Option<String>,
     /// How its masks are made in two stages; `by` is a method.
     pub cascade: Option<Cascade>,
+    /// Whether its masks are cleaned.
+    pub clean: bool,
     /// The variant it was made from; the position in the experiment.
     pub variant: usize,
     /// Its settings without data, seed, budget and fold.
@@ -45,6 +47,8 @@ pub struct PlannedRun {
     pub trained_as: String,
     /// How its masks are made in two stages; `by` is a run.
     pub cascade: Option<Cascade>,
+    /// Whether its masks are cleaned.
+    pub clean: bool,
     /// Its config; the weights to start from are filled in when they exist.
     pub config: RunConfig,
 }
@@ -110,12 +114,14 @@ impl Experiment {
                                 by: cascade.by.as_ref().map(run_of),
                                 ..*cascade
                             }),
+                            clean: method.clean,
                             config,
                         });
                     }
                 }
             }
         }
+        refuse_one_folder_for_two(&runs)?;
         Ok(ExperimentPlan { methods, runs })
     }
 
@@ -150,12 +156,16 @@ impl Experiment {
                         by: self.method_of(cascade.by.as_ref(), &named),
                         ..*cascade
                     }),
+                    clean: variant.clean,
                     variant: number,
                     settings,
                 };
                 let strategy = run_config(&method, Path::new(""), 0)?.strategy;
                 let supervised = matches!(strategy, StrategyConfig::Supervised(_));
-                if self.control == Control::Supervised && variant.row && !supervised {
+                if let Some(other) = &self.compare_with {
+                    let another = variant.row && variant.name != *other;
+                    method.control = another.then(|| named(other));
+                } else if self.control == Control::Supervised && variant.row && !supervised {
                     let control = self.control_of(&method, &strategy, &methods, &named)?;
                     method.control = Some(control.name.clone());
                     if !methods.iter().any(|m| m.name == control.name) {
@@ -227,6 +237,7 @@ impl Experiment {
             m.dataset == control.dataset
                 && m.after == control.after
                 && m.cascade == control.cascade
+                && m.clean == control.clean
                 && config.is_ok_and(|config| config == wanted)
         };
         if let Some(found) = methods.iter().find(same) {
@@ -292,6 +303,27 @@ fn configure(
         config.check()?;
     }
     Ok(config)
+}
+
+/// Names that differ in signs alone give one folder, as does a seed that is listed twice.
+fn refuse_one_folder_for_two(runs: &[PlannedRun]) -> Result<()> {
+    let mut taken: BTreeMap<&str, &PlannedRun> = BTreeMap::new();
+    for run in runs {
+        if let Some(other) = taken.insert(&run.id, run) {
+            let what = match other.method == run.method {
+                true => "a seed, label budget or fold is listed twice".into(),
+                false => format!(
+                    "`{}` and `{}` have the same letters; give one another name",
+                    other.method, run.method
+                ),
+            };
+            return Err(Error::Config {
+                path: PathBuf::from(format!("run `{}`", run.id)),
+                reason: what,
+            });
+        }
+    }
+    Ok(())
 }
 
 /// A name of letters, digits and dashes.
@@ -438,5 +470,42 @@ mod tests {
             .plan(&BTreeMap::new(), &|_| PathBuf::new())
             .unwrap_err();
         assert!(error.to_string().contains("variant `odd`"), "{error}");
+    }
+
+    #[test]
+    fn methods_are_compared_with_one_of_them_where_it_is_named() {
+        let text = "compare_with = \"all\"\n[[variants]]\nname = \"plain\"\n\
+                    [[variants]]\nname = \"all\"\nset.strategy.name = \"cps\"\n\
+                    [[variants]]\nname = \"not cleaned\"\nclean = false\nset.strategy.name = \"cps\"\n";
+        let start = "name = \"e\"\n";
+        let file = format!("{start}{text}[datasets.target]\npath = \"somewhere\"\n");
+        let wanted: Experiment = toml::from_str(&file).unwrap();
+        let plan = wanted.plan(&BTreeMap::new(), &|_| PathBuf::new()).unwrap();
+        let compared = plan.methods.iter().map(|m| m.control.as_deref());
+        assert_eq!(
+            compared.collect::<Vec<_>>(),
+            [Some("all"), None, Some("all")]
+        );
+        // The masks differ, not the training.
+        let [.., all, left] = &plan.runs[..] else {
+            panic!("three runs")
+        };
+        assert_eq!((all.clean, left.clean), (true, false));
+        assert_eq!(left.trained_as, all.id);
+    }
+
+    #[test]
+    fn two_runs_never_share_a_folder() {
+        let planned = |experiment: &Experiment| {
+            let plan = experiment.plan(&BTreeMap::new(), &|_| PathBuf::new());
+            plan.map_err(|e| e.to_string())
+        };
+        let alike = "[[variants]]\nname = \"CPS+\"\n[[variants]]\nname = \"cps\"\n";
+        let error = planned(&experiment(alike)).unwrap_err();
+        assert!(error.contains("`CPS+` and `cps`"), "{error}");
+        let mut twice = experiment("[[variants]]\nname = \"CPS\"\n");
+        twice.seeds = vec![2, 2];
+        let error = planned(&twice).unwrap_err();
+        assert!(error.contains("run `cps-seed2`"), "{error}");
     }
 }

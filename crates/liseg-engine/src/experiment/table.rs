@@ -1,8 +1,8 @@
 //! What became of an experiment, in numbers.
 
 use super::config::Experiment;
-use super::execute::Prepared;
 use super::grid::PlannedRun;
+use super::prepare::Prepared;
 use crate::{Error, Result, run::write_file};
 use liseg_metrics::{
     Bootstrap, CaseMetrics, CaseResult, Comparison, ComparisonSettings, Measure, Report,
@@ -65,7 +65,7 @@ pub struct Row {
     pub hd95: Option<Level>,
     /// Standard deviation between seeds of the mean Dice; `None` for one seed.
     pub dice_sd_of_seeds: Option<f64>,
-    /// Against the supervised control.
+    /// Against its control.
     pub versus: Option<Versus>,
     /// Published Dice and HD, where the data are those of the paper.
     pub paper: Option<[f64; 2]>,

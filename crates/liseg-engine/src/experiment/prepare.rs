@@ -1,0 +1,157 @@
+//! Datasets made ready, and the grid laid out.
+
+use super::config::{DatasetSource, Experiment};
+use super::event::ExperimentEvent;
+use super::grid::{ExperimentPlan, PlannedRun};
+use crate::{Error, Result};
+use liseg_data::{Dataset, Fingerprint, Plan, PreprocessOptions, preprocess_dataset};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// An experiment whose datasets are ready and whose runs are laid out.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The folder of the experiment.
+    pub folder: PathBuf,
+    /// The raw datasets by name, without those made of others.
+    pub datasets: BTreeMap<String, PathBuf>,
+    /// Which of them are phantoms.
+    pub phantoms: BTreeMap<String, bool>,
+    /// The grid.
+    pub plan: ExperimentPlan,
+}
+
+impl Prepared {
+    /// The folder of a run.
+    pub fn run_folder(&self, id: &str) -> PathBuf {
+        self.folder.join("runs").join(id)
+    }
+
+    /// The folder of what a run learnt, which may be another run's of the same settings.
+    pub fn training_folder(&self, run: &PlannedRun) -> PathBuf {
+        self.run_folder(&run.trained_as)
+    }
+
+    /// The folder of what the run of this name learnt.
+    pub(super) fn training_folder_of(&self, id: &str) -> PathBuf {
+        let run = self.plan.runs.iter().find(|run| run.id == id);
+        run.map_or_else(|| self.run_folder(id), |run| self.training_folder(run))
+    }
+
+    /// What a run is judged as; absent until it is.
+    pub fn metrics_file(&self, id: &str) -> PathBuf {
+        self.run_folder(id).join("metrics.json")
+    }
+}
+
+/// Makes phantoms where data are missing, plans every dataset, preprocesses those that are trained on, and lays
+/// out the runs. What is there already is left as it is.
+///
+/// # Errors
+/// When a dataset is neither there nor can be made, or a variant's settings are wrong.
+pub fn prepare(
+    experiment: &Experiment,
+    folder: &Path,
+    on_event: &mut dyn FnMut(ExperimentEvent<'_>),
+) -> Result<Prepared> {
+    let data = |name: &str| folder.join("data").join(name);
+    let sources = experiment.datasets.iter();
+    let phantoms = sources.map(|(name, source)| (name.clone(), source.is_phantom()));
+    let phantoms: BTreeMap<String, bool> = phantoms.collect();
+    // The settings are checked before any work.
+    let plan = experiment.plan(&phantoms, &data)?;
+    let mut datasets = BTreeMap::new();
+    for (name, source) in &experiment.datasets {
+        if !source.is_joined() {
+            let drawn = folder.join("datasets").join(name);
+            datasets.insert(name.clone(), raw_dataset(name, source, drawn, on_event)?);
+        }
+    }
+    let mut plans: BTreeMap<&str, Plan> = BTreeMap::new();
+    let mut order: Vec<&String> = experiment.datasets.keys().collect();
+    order.sort_by_key(|name| experiment.datasets[*name].plan_of.is_some());
+    for name in order {
+        let source = &experiment.datasets[name];
+        let dataset = open(name, source, &datasets)?;
+        on_event(ExperimentEvent::Preparing {
+            dataset: name,
+            what: "planning and preprocessing",
+        });
+        let plan = match source.plan_of.as_deref().and_then(|other| plans.get(other)) {
+            Some(plan) => plan.clone(),
+            None => Plan::new(&dataset, &Fingerprint::of(&dataset)?, source.plan_options())?,
+        };
+        if experiment.variants.iter().any(|v| v.dataset == *name) {
+            preprocess(&dataset, &plan, &data(name))?;
+        }
+        plans.insert(name, plan);
+    }
+    Ok(Prepared {
+        folder: folder.to_owned(),
+        datasets,
+        phantoms,
+        plan,
+    })
+}
+
+/// The folder of a dataset that is there, else of the phantom that stands in, drawn into `drawn`.
+fn raw_dataset(
+    name: &str,
+    source: &DatasetSource,
+    drawn: PathBuf,
+    on_event: &mut dyn FnMut(ExperimentEvent<'_>),
+) -> Result<PathBuf> {
+    if let Some(given) = source.path.clone().filter(|path| path.is_dir()) {
+        return Ok(given);
+    }
+    let Some(phantom) = &source.phantom else {
+        return Err(Error::Run {
+            path: source.path.clone().unwrap_or_default(),
+            reason: format!(
+                "datasets.{name} is not there; give its folder, or a phantom to stand in"
+            ),
+        });
+    };
+    if !drawn.join("dataset.json").is_file() {
+        let what = "drawing a phantom";
+        on_event(ExperimentEvent::Preparing {
+            dataset: name,
+            what,
+        });
+        liseg_phantom::write_nnunet(phantom, &drawn).map_err(|e| Error::Run {
+            path: drawn.clone(),
+            reason: e.to_string(),
+        })?;
+    }
+    Ok(drawn)
+}
+
+/// A dataset of its own, or one made of those that have a folder.
+fn open(
+    name: &str,
+    source: &DatasetSource,
+    folders: &BTreeMap<String, PathBuf>,
+) -> Result<Dataset> {
+    if !source.is_joined() {
+        return Ok(Dataset::open(&folders[name])?);
+    }
+    let each = |names: &[String]| {
+        let opened = names.iter().map(|name| Ok(Dataset::open(&folders[name])?));
+        opened.collect::<Result<Vec<Dataset>>>()
+    };
+    let labelled = each(&source.labelled_from)?;
+    Ok(Dataset::joined(&labelled, &each(&source.unlabelled_from)?)?)
+}
+
+/// Preprocesses every case, or says which one failed.
+fn preprocess(dataset: &Dataset, plan: &Plan, out: &Path) -> Result<()> {
+    let options = PreprocessOptions::default();
+    let report = preprocess_dataset(dataset, plan, out, &options, |_| {})?;
+    match report.failed.into_iter().next() {
+        Some((case, error)) => Err(Error::Run {
+            path: out.join(case),
+            reason: error.to_string(),
+        }),
+        None => Ok(()),
+    }
+}
