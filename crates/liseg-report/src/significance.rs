@@ -86,7 +86,7 @@ fn row(pair: &PairedDifference) -> String {
     };
     let class = if pair.p_holm < 0.05 { "n best" } else { "n" };
     format!(
-        "<tr><th scope=\"row\">{}</th><td>{}</td><td>{} − {}</td><td class=\"{class}\">{}</td>\
+        "<tr><th scope=\"row\">{}</th><td>{}</td><td class=\"pair\">{} − {}</td><td class=\"{class}\">{}</td>\
          <td class=\"n\">{} to {}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
          <td class=\"n\">{}</td><td class=\"{class}\">{}</td></tr>\n",
         escape::html(&pair.label),

@@ -2,7 +2,7 @@
 
 use crate::boxes::grid;
 use crate::channel_dropout::{complementary_factors, draw_kept, draw_spared};
-use crate::region_dice::voxel_cross_entropy;
+use crate::region_dice::{RegionDice, voxel_cross_entropy};
 use crate::{Batch, BatchRequest, Candidate, Decay, Error, Labelled, Learner, PasteBox, Result};
 use crate::{Sentinel, StepContext, Strategy, Teacher, Unlabelled, paste, paste_images};
 use liseg_nn::loss::{DeepSupervision, DiceCrossEntropy, Target};
@@ -27,6 +27,10 @@ pub struct WeakToStrongConfig {
     pub threshold: f64,
     /// Weight of the unlabelled patches against the labelled ones, 0 or more; 1.
     pub weight: f64,
+    /// Whether soft Dice over the sure voxels of every patch joins the cross-entropy on unlabelled patches, as
+    /// in UniMatch's medical experiments (which have no cross-entropy). Where the liver is small it keeps
+    /// the background, of which the teacher is sure, from being all that is learnt.
+    pub unlabelled_dice: bool,
     /// How often a strong view gets a box of another patch, 0..=1; 0.5.
     pub cutmix_probability: f64,
     /// Whether the two views lose complementary channels of the encoder's features.
@@ -43,6 +47,7 @@ impl Default for WeakToStrongConfig {
             loss: DiceCrossEntropy::default(),
             threshold: 0.95,
             weight: 1.0,
+            unlabelled_dice: false,
             cutmix_probability: 0.5,
             channel_dropout: true,
             decay: Decay {
@@ -83,6 +88,8 @@ impl WeakToStrongConfig {
 /// patches (Yang et al., UniMatch V2, TPAMI 2025; FixMatch, NeurIPS 2020).
 ///
 /// L = ½ \[ L_s(x_l, y) + w · ½ (L₁ + L₂) \], L_k = Σ ℓ(s_k, ŷ) \[c ≥ τ\] / number of valid voxels
+///
+/// With `unlabelled_dice`, L_k has the mean over patches of the soft Dice loss over \[c ≥ τ\] as well.
 ///
 /// The strong views change intensity and contrast, not place: what the student has to see through
 /// is what changes between phases and vendors. Each view may hold a box of the batch's patches in
@@ -262,7 +269,12 @@ impl WeakToStrong {
                 let narrow = |t: &Tensor| t.f_narrow(0, range.start as i64, count);
                 let of_view = logits.f_narrow(0, number as i64 * count, count)?;
                 let (label, sure) = (narrow(&view.label)?, narrow(&view.sure)?);
-                let loss = sure_cross_entropy(&of_view, &label, &sure)?.f_div(&view.valid)?;
+                let mut loss = sure_cross_entropy(&of_view, &label, &sure)?.f_div(&view.valid)?;
+                if self.config.unlabelled_dice {
+                    let p = of_view.f_softmax(1, Kind::Float)?;
+                    let dice = RegionDice::SampleLinear.loss(&p, &label, Some(&sure))?;
+                    loss = loss.f_add(&dice.f_mul_scalar(share)?)?;
+                }
                 context.record(name, &loss, 1.0)?;
                 let _guard = no_grad_guard();
                 let same = of_view.f_argmax(1, false)?.f_eq_tensor(&label)?;

@@ -269,29 +269,35 @@ fn midss() {
 
 #[test]
 fn weak_to_strong() {
-    let config = WeakToStrongConfig {
-        loss: DiceCrossEntropy::cross_entropy(),
-        threshold: 0.7,
-        cutmix_probability: 0.0,
-        channel_dropout: false,
-        ..WeakToStrongConfig::default()
-    };
-    let strategy = WeakToStrong::new(config, [network(THETA), network(THETA)], adam()).unwrap();
-    check(strategy, &|theta| {
-        let view = |number: usize| -> f64 {
-            let pairs = strong(number);
-            let taught: Vec<_> = pairs
-                .iter()
-                .flatten()
-                .zip(UNLABELLED.iter().flatten())
-                .map(|(&s, &x)| {
-                    let y = label(&THETA, x);
-                    (s, y, f64::from(u8::from(p(&THETA, x, y) >= 0.7)))
-                })
-                .collect();
-            cross_entropy(theta, &taught, 16.0)
+    for unlabelled_dice in [false, true] {
+        let config = WeakToStrongConfig {
+            loss: DiceCrossEntropy::cross_entropy(),
+            threshold: 0.7,
+            unlabelled_dice,
+            cutmix_probability: 0.0,
+            channel_dropout: false,
+            ..WeakToStrongConfig::default()
         };
-        let supervised = cross_entropy(theta, &voxels(&LABELLED, &LABELS), 16.0);
-        0.5 * (supervised + 0.5 * (view(0) + view(1)))
-    });
+        let strategy = WeakToStrong::new(config, [network(THETA), network(THETA)], adam()).unwrap();
+        check(strategy, &|theta| {
+            let view = |number: usize| -> f64 {
+                let pairs = strong(number);
+                let taught: Vec<_> = pairs
+                    .iter()
+                    .flatten()
+                    .zip(UNLABELLED.iter().flatten())
+                    .map(|(&s, &x)| {
+                        let y = label(&THETA, x);
+                        (s, y, f64::from(u8::from(p(&THETA, x, y) >= 0.7)))
+                    })
+                    .collect();
+                let (first, second) = taught.split_at(8);
+                let overlap = 0.5 * (dice(theta, first, 1, 1e-5) + dice(theta, second, 1, 1e-5));
+                let overlap = if unlabelled_dice { overlap } else { 0.0 };
+                cross_entropy(theta, &taught, 16.0) + overlap
+            };
+            let supervised = cross_entropy(theta, &voxels(&LABELLED, &LABELS), 16.0);
+            0.5 * (supervised + 0.5 * (view(0) + view(1)))
+        });
+    }
 }
