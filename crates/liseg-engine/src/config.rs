@@ -381,6 +381,18 @@ impl RunConfig {
         Ok(())
     }
 
+    /// Whether `other` would train the same network in the same way: only the loader's threads, the device and
+    /// where the data lie may differ.
+    pub(crate) fn trains_like(&self, other: &Self) -> bool {
+        let other = Self {
+            loader: self.loader.clone(),
+            device: self.device,
+            data: self.data.clone(),
+            ..other.clone()
+        };
+        *self == other
+    }
+
     /// Steps of the whole run.
     pub fn iterations(&self) -> u64 {
         self.training.epochs * self.training.iterations_per_epoch

@@ -41,7 +41,7 @@ pub fn write(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> io::Result<()> 
 /// Writes what `body` writes as the whole of the file `path`.
 ///
 /// # Errors
-/// That of `body`, and as [`write`]; nothing is left behind.
+/// That of `body`, and as [`write()`]; nothing is left behind.
 pub fn write_with<E: From<io::Error>>(
     path: impl AsRef<Path>,
     body: impl FnOnce(&mut BufWriter<&File>) -> Result<(), E>,
@@ -59,7 +59,7 @@ pub fn write_with<E: From<io::Error>>(
 /// themselves.
 ///
 /// # Errors
-/// That of `body`, and as [`write`]; nothing is left behind.
+/// That of `body`, and as [`write()`]; nothing is left behind.
 pub fn make_with<E: From<io::Error>>(
     path: impl AsRef<Path>,
     body: impl FnOnce(&Path) -> Result<(), E>,

@@ -95,6 +95,15 @@ fn a_grid_becomes_a_table_and_is_not_run_twice() {
         "a run that was done was done again"
     );
 
+    // A folder may be moved.
+    let moved = folder.path().join("moved");
+    std::fs::rename(&out, &moved).unwrap();
+    let arguments = ["experiment", path(&file), "--out", path(&moved), "--json"];
+    let elsewhere = liseg(&arguments);
+    assert!(elsewhere.status.success(), "{}", stderr(&elsewhere));
+    assert_eq!(stdout_json(&elsewhere), table);
+    std::fs::rename(&moved, &out).unwrap();
+
     // Other cases to judge on need no other training.
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, text.replace(", \"held-back\"", "")).unwrap();

@@ -10,7 +10,6 @@ use liseg_nn::tch::{Device, Kind};
 use liseg_nn::{SegmentationNet, Transfer, schedule};
 use liseg_ssl::Strategy;
 use liseg_stunet::Architecture;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The plan of the data, with the run's own patch where it has one.
@@ -79,23 +78,15 @@ pub(super) fn build_strategy(
     }
 }
 
-/// Refuses to go on with a run under a config that would make it another one. Only the
-/// loader's threads, the device and where the data lie may change.
+/// Refuses to go on with a run under a config that would make it another one.
 pub(super) fn refuse_other_run(
     config: &RunConfig,
     strategy: &str,
     folder: &RunFolder,
 ) -> Result<()> {
     let recorded = RunConfig::read(&folder.config_file(), &[])?;
-    let comparable = |c: &RunConfig| {
-        let mut c = c.clone();
-        c.loader = Default::default();
-        c.device = Default::default();
-        c.data = PathBuf::new();
-        c.to_toml()
-    };
     let same_strategy = folder.strategy().is_none_or(|name| name == strategy);
-    if same_strategy && comparable(&recorded)? == comparable(config)? {
+    if same_strategy && recorded.trains_like(config) {
         return Ok(());
     }
     Err(Error::Run {
