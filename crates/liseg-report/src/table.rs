@@ -89,7 +89,11 @@ fn lines(text: &str) -> String {
     let (first, more) = text.split_once('\n').unwrap_or((text, ""));
     let more = match more {
         "" => String::new(),
-        more => format!("<small>{}</small>", escape::html(more)),
+        // An interval stays in one piece.
+        more => format!(
+            "<small>{}</small>",
+            escape::html(more).replace(", ", ",&nbsp;")
+        ),
     };
     escape::html(first) + &more
 }

@@ -1,5 +1,6 @@
 //! The table as text.
 
+use super::overview::difference;
 use super::table::{Level, ResultTable, Row};
 
 /// Headings of the CSV file.
@@ -77,7 +78,7 @@ impl ResultTable {
             "DSC",
             "HD mm",
             "HD95 mm",
-            "against the control",
+            "difference",
             "p (Holm)",
         ];
         of_labels
@@ -120,8 +121,9 @@ impl ResultTable {
         };
         format!(
             "{phantom}Means over patients, with 95 % bootstrap intervals; seeds and folds are averaged case by \
-             case first. The difference is that of Dice on the same patients, p is Wilcoxon's signed-rank test \
-             with Holm's correction over the table."
+             case first. The difference is that of Dice from {} on the same patients, p is Wilcoxon's signed-rank test \
+             with Holm's correction over the table.",
+            self.baseline()
         )
     }
 
@@ -142,8 +144,7 @@ impl ResultTable {
             }
             text.push('\n');
         }
-        text += "Mean Dice, and the difference from the control with its interval, * where it is significant. \
-                 All rows:\n\n";
+        text += &format!("{}.\n\nAll rows:\n\n", self.overview_note());
         let headings = self.headings();
         text += &line(headings.iter().map(|h| (*h).to_owned()));
         text += &line(headings.iter().map(|_| "---".to_owned()));
@@ -173,9 +174,8 @@ fn with_interval(level: &Option<Level>, digits: usize) -> String {
 fn against(row: &Row) -> [String; 2] {
     match &row.versus {
         Some(v) => {
-            let d = v.difference;
-            let text = format!("{:+.3} [{:+.3}, {:+.3}]", d.mean, d.low, d.high);
-            [text, format!("{:.3}", v.p_holm)]
+            let p = format!("{:.3}", v.p_holm);
+            [difference(&v.difference), p]
         }
         None => [String::new(), String::new()],
     }
@@ -245,7 +245,7 @@ mod tests {
     fn markdown_shows_the_papers_figures_only_where_there_are_some() {
         let mut table = table();
         let text = table.markdown();
-        assert!(text.contains("0.9685 / 25.56") && text.contains("+0.020 [-0.010, +0.050]"));
+        assert!(text.contains("0.9685 / 25.56") && text.contains("+0.020 [−0.010, +0.050]"));
         table.rows[0].paper = None;
         table.phantom = true;
         let text = table.markdown();

@@ -1,6 +1,6 @@
 //! The table of an experiment at a glance: a line for every method, a column for every phase.
 
-use super::table::{ResultTable, Row};
+use super::table::{Level, ResultTable, Row};
 use std::collections::BTreeSet;
 
 /// Dice of all methods with one number of labelled patients.
@@ -23,6 +23,24 @@ impl ResultTable {
             .into_iter()
             .map(|labels| self.overview(labels))
             .collect()
+    }
+
+    /// How to read the table at a glance.
+    pub fn overview_note(&self) -> String {
+        format!(
+            "Mean Dice; below, the difference from {} with its interval, * significant after Holm's correction",
+            self.baseline()
+        )
+    }
+
+    /// What methods are compared with: a method's name where it is the same for all.
+    pub(super) fn baseline(&self) -> String {
+        let named = self.rows.iter().filter_map(|row| row.versus.as_ref());
+        let named: BTreeSet<&str> = named.map(|versus| versus.control.as_str()).collect();
+        match named.first() {
+            Some(name) if named.len() == 1 => format!("“{name}”"),
+            _ => "the method's own control".to_owned(),
+        }
     }
 
     fn overview(&self, labels: Option<usize>) -> Overview {
@@ -82,17 +100,19 @@ fn text(row: &Row) -> String {
     let Some(versus) = &row.versus else {
         return dice;
     };
-    let d = versus.difference;
     let star = if versus.p_holm < 0.05 { "*" } else { "" };
-    format!(
-        "{dice}\n{:+.3} [{:+.3}, {:+.3}]{star}",
-        d.mean, d.low, d.high
-    )
+    format!("{dice}\n{}{star}", difference(&versus.difference))
+}
+
+/// A difference with its interval.
+pub(super) fn difference(found: &Level) -> String {
+    let Level { mean, low, high } = found;
+    format!("{mean:+.3} [{low:+.3}, {high:+.3}]").replace('-', "−")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::table::{Level, Versus};
+    use super::super::table::Versus;
     use super::*;
 
     fn row(method: &str, phase: &str, distribution: &str, dice: f64, p_holm: Option<f64>) -> Row {
@@ -153,5 +173,23 @@ mod tests {
         assert_eq!(found[0].headings, headings);
         assert_eq!(found[0].rows[0][..2], ["supervised", "0.800"]);
         assert_eq!(found[0].rows[1][5], "0.820\n+0.020 [+0.010, +0.030]*");
+        assert!(table.overview_note().contains("“supervised”"));
+    }
+
+    #[test]
+    fn several_controls_are_not_called_by_one_name() {
+        let mut rows = vec![row("CPS", "all", "all", 0.8, Some(1.0)); 2];
+        if let Some(versus) = &mut rows[1].versus {
+            versus.control = "supervised, for liseg-plus".into();
+            versus.difference.low = -0.01;
+        }
+        let table = ResultTable {
+            name: "e".into(),
+            description: String::new(),
+            phantom: false,
+            rows,
+        };
+        assert!(table.overview_note().contains("own control"));
+        assert!(text(&table.rows[1]).ends_with("[−0.010, +0.030]"));
     }
 }

@@ -13,7 +13,7 @@ use liseg::report::{EvaluationSpec, ReportSpec, RunSpec, TableSpec, write_report
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Run a grid of trainings and judge them in one table.
+/// Run a grid of trainings and judge them in one table; the paper's tables are presets.
 ///
 /// The file names datasets (or phantoms to stand in for them), settings, methods, seeds and label
 /// budgets; `examples/experiments` has those of the paper's tables. Runs that are done are skipped and
@@ -187,11 +187,9 @@ fn tell(event: &ExperimentEvent<'_>, bar: &ProgressBar, shared: &Shared) {
 const GLANCE: usize = 24;
 
 /// What an overview shows.
-fn heading(labels: Option<usize>) -> String {
+fn heading(result: &ResultTable, labels: Option<usize>) -> String {
     let labels = labels.map_or(String::new(), |n| format!("Labelled patients: {n}. "));
-    format!(
-        "{labels}Mean Dice; below, the difference from the control with its interval, * significant after Holm's correction"
-    )
+    format!("{labels}{}", result.overview_note())
 }
 
 fn headings(result: &ResultTable) -> Vec<String> {
@@ -213,7 +211,7 @@ fn print(result: &ResultTable, page: &Path) {
             rows,
         } in result.overviews()
         {
-            println!("{}", heading(labels));
+            println!("{}", heading(result, labels));
             show(headings, rows);
         }
         println!("All rows, with distances, are in table.md.");
@@ -270,7 +268,7 @@ fn write_page(
 /// The results at a glance, and in full.
 fn tables(result: &ResultTable) -> Vec<TableSpec> {
     let glances = result.overviews().into_iter().map(|overview| TableSpec {
-        caption: heading(overview.labels),
+        caption: heading(result, overview.labels),
         columns: overview.headings,
         names: 1,
         rows: overview.rows,
