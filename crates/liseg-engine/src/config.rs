@@ -382,14 +382,19 @@ impl RunConfig {
     }
 
     /// Whether `other` would train the same network in the same way: only the loader's threads, the device and
-    /// where the data lie may differ.
+    /// where the data and a run that it starts from lie may differ.
     pub(crate) fn trains_like(&self, other: &Self) -> bool {
-        let other = Self {
+        let mut other = Self {
             loader: self.loader.clone(),
             device: self.device,
             data: self.data.clone(),
             ..other.clone()
         };
+        if let (Some(own), Some(others)) = (&self.network.weights, &mut other.network.weights)
+            && same_checkpoint(own, others)
+        {
+            own.clone_into(others);
+        }
         *self == other
     }
 
@@ -397,6 +402,16 @@ impl RunConfig {
     pub fn iterations(&self) -> u64 {
         self.training.epochs * self.training.iterations_per_epoch
     }
+}
+
+/// Whether two paths end in the same run's checkpoint, `<run>/checkpoints/<file>`: its folder may have moved.
+fn same_checkpoint(a: &Path, b: &Path) -> bool {
+    let in_a_run = a
+        .iter()
+        .rev()
+        .nth(1)
+        .is_some_and(|folder| folder == "checkpoints");
+    in_a_run && a.iter().rev().take(3).eq(b.iter().rev().take(3))
 }
 
 /// Puts `a.b.c=value` into a table.
@@ -466,6 +481,20 @@ mod tests {
                 .map(|s| (*s).to_owned())
                 .collect::<Vec<_>>(),
         )
+    }
+
+    #[test]
+    fn a_run_stays_the_same_when_the_folder_of_its_first_weights_moves() {
+        let from = |weights: &str| {
+            let mut config = RunConfig::new("d");
+            config.network.weights = Some(weights.into());
+            config
+        };
+        let first = from("a/runs/first/checkpoints/last.safetensors");
+        assert!(first.trains_like(&from("/b/runs/first/checkpoints/last.safetensors")));
+        assert!(!first.trains_like(&from("a/runs/second/checkpoints/last.safetensors")));
+        assert!(!first.trains_like(&RunConfig::new("d")));
+        assert!(!from("a/b/c/small.model").trains_like(&from("x/b/c/small.model")));
     }
 
     #[test]

@@ -78,11 +78,7 @@ fn ready(prepared: &Prepared, run: &PlannedRun) -> Result<RunConfig> {
 fn refuse_other_settings(prepared: &Prepared, run: &PlannedRun) -> Result<()> {
     let folder = RunFolder::open(&prepared.training_folder(run))?;
     let recorded = RunConfig::read(&folder.config_file(), &[])?;
-    let mut wanted = ready(prepared, run)?;
-    // The folder of the experiment may have moved since, and with it the run that this one started from.
-    if run.after.is_some() {
-        wanted.network.weights.clone_from(&recorded.network.weights);
-    }
+    let wanted = ready(prepared, run)?;
     if recorded.data.file_name() == wanted.data.file_name() && recorded.trains_like(&wanted) {
         return Ok(());
     }
