@@ -157,7 +157,7 @@ fn judge(
 }
 
 /// The masks of a folder by case, their names without ending.
-fn masks(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
+pub(crate) fn masks(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
         let path = entry.map_err(Error::io(folder))?.path();

@@ -6,6 +6,7 @@
 //! - [`experiment`]: a grid of runs from one file, and one table of what became of them.
 //! - [`predict`]: sliding window, export to the file's grid, folders of files.
 //! - [`evaluate`]: predictions against references, missing ones counted.
+//! - [`mistakes`]: how sure a network is of what it has wrong.
 //!
 //! # Example
 //! ```no_run
@@ -36,6 +37,7 @@ mod config;
 mod error;
 pub mod evaluate;
 pub mod experiment;
+pub mod mistakes;
 mod network;
 pub mod predict;
 mod run;

@@ -114,17 +114,11 @@ pub fn evaluate_case(
 ) -> Result<CaseMetrics> {
     settings.check()?;
     let geometry = reference.geometry();
-    let (expected, found) = (geometry.shape, prediction.shape());
-    if expected != found {
-        return Err(Error::Shape { expected, found });
-    }
-    let distance_mm = geometry.corner_distance_mm(&prediction.geometry());
-    if distance_mm > settings.grid_tolerance_mm {
-        return Err(Error::Grid {
-            distance_mm,
-            tolerance_mm: settings.grid_tolerance_mm,
-        });
-    }
+    same_grid(
+        &prediction.geometry(),
+        &geometry,
+        settings.grid_tolerance_mm,
+    )?;
     let is_label = |&found: &u8| found == label;
     let compared = compare(prediction.data(), reference.data(), is_label)?;
     let (counts, region) = compared;
@@ -147,6 +141,26 @@ pub fn evaluate_case(
         geometry.spacing(),
     );
     Ok(tabulate(&counts, &distances, &centres, &geometry, settings))
+}
+
+/// Refuses a prediction that does not lie on the grid of its reference.
+pub(crate) fn same_grid(
+    prediction: &Geometry,
+    reference: &Geometry,
+    tolerance_mm: f64,
+) -> Result<()> {
+    let (expected, found) = (reference.shape, prediction.shape);
+    if expected != found {
+        return Err(Error::Shape { expected, found });
+    }
+    let distance_mm = reference.corner_distance_mm(prediction);
+    if distance_mm > tolerance_mm {
+        return Err(Error::Grid {
+            distance_mm,
+            tolerance_mm,
+        });
+    }
+    Ok(())
 }
 
 /// What a case scores that has no prediction: the worst value of every measure, whatever the

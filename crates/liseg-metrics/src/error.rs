@@ -122,6 +122,16 @@ pub enum Error {
         /// The value found.
         found: f64,
     },
+    /// A number that is no probability, or one too small to be what it is.
+    #[error("{what} is {found}; expected a number from {least} to 1")]
+    Probability {
+        /// What the number is.
+        what: &'static str,
+        /// The number found.
+        found: f64,
+        /// The least that it may be.
+        least: f64,
+    },
     /// A name that is no convention.
     #[error("`{found}` is no convention; expected one of {expected}")]
     Convention {

@@ -8,6 +8,7 @@
 //!   surface Dice at a tolerance
 //! - [`Convention`]: libraries disagree on what a surface is and how both directions are put
 //!   together; a named convention reproduces the numbers of one
+//! - [`Mistakes`]: how sure a network is of what it has wrong
 //!
 //! # Empty masks
 //! A measure returns a `Result` and never NaN: with an empty mask a distance is
@@ -53,6 +54,7 @@ mod convention;
 mod directed;
 mod error;
 mod measure;
+mod mistakes;
 mod percentile;
 mod report;
 mod statistics;
@@ -69,6 +71,7 @@ pub use confusion::Counts;
 pub use convention::{Convention, MeanRule, PercentileRule, Points, SurfaceRule};
 pub use error::{Empty, Error, Result};
 pub use measure::{CaseMetrics, Measure};
+pub use mistakes::Mistakes;
 pub use percentile::percentile;
 pub use report::{CaseResult, LabelMetrics, MissingCase, Report};
 pub use statistics::{

@@ -28,8 +28,8 @@ pub struct WeakToStrongConfig {
     /// Weight of the unlabelled patches against the labelled ones, 0 or more; 1.
     pub weight: f64,
     /// Whether soft Dice over the sure voxels of every patch joins the cross-entropy on unlabelled patches, as
-    /// in UniMatch's medical experiments (which have no cross-entropy). Where the liver is small it keeps
-    /// the background, of which the teacher is sure, from being all that is learnt.
+    /// in UniMatch's medical experiments (which have no cross-entropy). Meant for small livers, where nearly all
+    /// sure voxels are background.
     pub unlabelled_dice: bool,
     /// How often a strong view gets a box of another patch, 0..=1; 0.5.
     pub cutmix_probability: f64,

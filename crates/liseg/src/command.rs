@@ -15,6 +15,7 @@ mod interrupt;
 #[cfg(test)]
 mod manual;
 mod memory_size;
+mod mistakes;
 mod named;
 mod phantom;
 mod plan;
@@ -87,53 +88,32 @@ pub(crate) struct Shared {
     pub(crate) verbose: u8,
 }
 
+/// Their descriptions are those of the structs: one here would hide all but its own line from `--help`.
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Everything on generated data: from a phantom dataset to masks, metrics and a report.
     Demo(demo::Demo),
-    /// Versions, libtorch, CUDA (or why not), threads, and a short benchmark.
     Doctor(doctor::Doctor),
-    /// Geometry, type and intensities of image files, with warnings.
     Info(info::Info),
-    /// Check every case of a dataset: all that is wrong at once, before long work starts.
     Verify(verify::Verify),
-    /// Make a synthetic multi-phase abdominal MRI dataset with exact masks.
     Phantom(phantom::Phantom),
-    /// Bring LiQA, ATLAS or another nnU-Net dataset into nnU-Net's raw layout with a list of cases.
     Import(import::Import),
-    /// Part labelled cases into training and validation, by patient and vendor.
     Split(split::Split),
-    /// Choose spacing, patch and strides for a dataset.
     Plan(plan::PlanVerb),
-    /// Bring a dataset's images to the plan's grid, ready for training.
     Preprocess(preprocess::Preprocess),
-    /// Draw what augmentation does to a case: every transform, and whole samples.
     AugmentPreview(augment_preview::AugmentPreview),
-    /// Train with any strategy; Ctrl-C saves and stops.
     Train(train::Train),
-    /// Segment images; masks come in the geometry of their images.
     Predict(predict::Predict),
-    /// Put a model into one file that predicts anywhere: weights, plan, post-processing, hashes.
     Bundle(bundle::Bundle),
-    /// Segment a folder of patients by the contract of the CARE-Liver challenge.
     Submit(submit::Submit),
-    /// Judge masks by references: Dice, Hausdorff distances and more, in millimetres.
     Evaluate(evaluate::Evaluate),
-    /// Is one method better than another? Paired differences with intervals, tests and ranks.
+    Mistakes(mistakes::MistakesVerb),
     Compare(compare::Compare),
-    /// Run a grid of trainings and judge them in one table; the paper's tables are presets.
     Experiment(experiment::ExperimentVerb),
-    /// One self-contained HTML page about runs and evaluations.
     Report(report::ReportVerb),
-    /// Look into files of pretrained weights, convert or keep them; nothing in them is executed.
     Weights(weights::WeightsVerb),
-    /// Print the JSON schema of a config or of an experiment's file, for editors.
     Schema(schema::SchemaVerb),
-    /// Print a script that completes the command's verbs and options in a shell.
     Completions(shell::Completions),
-    /// Write man pages of the command and of every verb.
     Manual(shell::Manual),
-    /// What a network costs on a patch: parameters, operations and memory.
     Summary(summary::SummaryVerb),
 }
 
@@ -172,6 +152,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
         Verb::Bundle(verb) => verb.run(shared),
         Verb::Submit(verb) => verb.run(shared),
         Verb::Evaluate(verb) => verb.run(shared),
+        Verb::Mistakes(verb) => verb.run(shared),
         Verb::Compare(verb) => verb.run(shared),
         Verb::Experiment(verb) => verb.run(shared),
         Verb::Report(verb) => verb.run(shared),

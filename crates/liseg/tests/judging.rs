@@ -245,6 +245,71 @@ fn empty_masks_count_as_the_caller_says() {
 }
 
 #[test]
+fn mistakes_say_how_sure_a_network_is_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let [maps, others, references] = ["maps", "others", "references"].map(|name| {
+        let folder = folder.path().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        folder
+    });
+    let (_, mask) = common::scan(0);
+    let liver = mask.data().iter().filter(|&&v| v == 1).count() as f64;
+    for case in ["a", "b", "c"] {
+        let file = references.join(format!("{case}.nii.gz"));
+        liseg::mri::nifti::write_labels(file, &mask, None).unwrap();
+    }
+    // All of the liver is missed, surely in `a` alone; the other network has all of it right in `b`.
+    let write = |folder: &Path, case: &str, liver: f32| {
+        let map = mask.map(|&v| if v == 1 { liver } else { 0.01 });
+        let file = folder.join(format!("{case}_probability_1.nii.gz"));
+        liseg::mri::nifti::write_image(file, &map, None).unwrap();
+    };
+    write(&maps, "a", 0.02);
+    write(&maps, "b", 0.4);
+    write(&others, "a", 0.3);
+    write(&others, "b", 0.9);
+    let run = |more: &[&str]| {
+        let folders = [
+            "mistakes",
+            "--probabilities",
+            path(&maps),
+            "--references",
+            path(&references),
+        ];
+        liseg(&[&folders[..], more].concat())
+    };
+    let found = run(&["--json", "--others", &format!("second={}", path(&others))]);
+    assert_eq!(found.status.code(), Some(1), "{}", stderr(&found));
+    let found = stdout_json(&found);
+    assert_eq!(found["all"]["false_negative"], 2.0 * liver);
+    assert_eq!(found["all"]["sure_false_negative"], liver);
+    assert_eq!(found["all"]["false_positive"], 0);
+    assert_eq!(found["all"]["shared"][0], liver);
+    assert_eq!(found["cases"][1]["sure_false_negative"], 0);
+    assert!(
+        found["missing"]["c"]
+            .as_str()
+            .unwrap()
+            .contains("c_probability_1")
+    );
+
+    let shown = run(&["--threshold", "0.5"]);
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(
+        shown.contains("missing: c:") && shown.contains("100.0 %"),
+        "{shown}"
+    );
+    assert_eq!(run(&["--threshold", "1.5"]).status.code(), Some(2));
+    let none = run(&["--label", "2"]);
+    assert_eq!(none.status.code(), Some(1));
+    assert!(
+        stderr(&none).contains("a_probability_2"),
+        "{}",
+        stderr(&none)
+    );
+}
+
+#[test]
 fn a_report_shows_what_it_is_given() {
     let folder = tempfile::tempdir().unwrap();
     let first = metrics(folder.path(), "supervised", [0.5; 6]);

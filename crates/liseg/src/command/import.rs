@@ -6,7 +6,7 @@ use liseg::data::{ImportOptions, ImportReport, Layout, Placement, Remark, Remark
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Bring a collection into nnU-Net's raw layout, with a list of its cases.
+/// Bring LiQA, ATLAS or another nnU-Net dataset into nnU-Net's raw layout with a list of cases.
 ///
 /// LiQA (CARE-Liver): vendor folders, one file per phase; every phase becomes a case of its own.
 /// ATLAS 2023: liver and tumour become one label, phases come from the patients' table. nnU-Net

@@ -7,7 +7,7 @@ use liseg::mri::summarize;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-/// Geometry, type and intensities of image files.
+/// Geometry, type and intensities of image files, with warnings.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Info {
     /// NIfTI files, `.nii` or `.nii.gz`.

@@ -45,6 +45,26 @@ fn section(verb: &mut Command, page: &mut String) {
 mod tests {
     use super::*;
 
+    #[test]
+    fn help_says_more_than_the_list_of_verbs() {
+        let mut command = Arguments::command();
+        command.build();
+        let of_one_line = ["doctor", "info", "manual", "help"];
+        for verb in command.get_subcommands_mut() {
+            let name = verb.get_name().to_owned();
+            let line = verb
+                .get_about()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            assert!(!line.is_empty() && !line.contains('\n'), "{name}: {line}");
+            let help = verb.render_long_help().to_string();
+            let description = help.split("Usage:").next().unwrap_or_default().trim();
+            if !of_one_line.contains(&name.as_str()) {
+                assert!(description.len() > line.len() + 40, "{name}: {description}");
+            }
+        }
+    }
+
     /// `LISEG_WRITE_MANUAL=1 cargo test -p liseg --bins manual` writes the page anew.
     #[test]
     fn the_handbook_has_the_help_of_today() {

@@ -4,7 +4,7 @@ use super::{Outcome, print_json};
 use liseg::engine::RunConfig;
 use liseg::engine::experiment::Experiment;
 
-/// Print the JSON schema of a config or of an experiment's file.
+/// Print the JSON schema of a config or of an experiment's file, for editors.
 ///
 /// Editors check and complete TOML by it: `liseg schema run > run.schema.json`, and as the first line of the
 /// config `#:schema ./run.schema.json` (Taplo, Even Better TOML).

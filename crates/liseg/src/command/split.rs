@@ -12,7 +12,7 @@ use std::path::PathBuf;
 /// nnU-Net's seed for folds.
 const NNUNET_SEED: u32 = 12345;
 
-/// Part a dataset's labelled cases into training and validation, and save that.
+/// Part labelled cases into training and validation, by patient and vendor.
 ///
 /// Patients stay together and vendors are spread evenly; the file is nnU-Net's `splits_final.json`
 /// with a third list, `unlabelled`, that leaves out other phases of the patients who are validated

@@ -9,7 +9,7 @@ use liseg::volume::Spacing;
 use serde_json::json;
 use std::path::PathBuf;
 
-/// What a network costs on a patch: parameters, operations and memory, stage by stage.
+/// What a network costs on a patch: parameters, operations and memory.
 ///
 /// Nothing is built or allocated. Operations are multiply-accumulates of the convolutions, all heads
 /// included; STU-Net's paper calls them FLOPs.

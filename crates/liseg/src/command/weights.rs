@@ -7,7 +7,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Look into files of pretrained weights, convert them, keep them.
+/// Look into files of pretrained weights, convert or keep them; nothing in them is executed.
 ///
 /// Reads what STU-Net publishes (`small_ep4k.model` and its larger siblings), nnU-Net's v1 and v2
 /// checkpoints, plain PyTorch state dicts and safetensors. Pickles are parsed as data: nothing in

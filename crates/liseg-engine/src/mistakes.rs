@@ -1,0 +1,169 @@
+//! Maps of probability against references, by folder: what a network has wrong, and how sure it is of it.
+
+use crate::evaluate::masks;
+use crate::{Error, Result};
+use liseg_metrics::Mistakes;
+use liseg_mri::nifti::{read_image, read_labels};
+use liseg_volume::{LabelMap, Volume};
+use rayon::prelude::*;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Whose mistakes are looked at, and how.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MistakesSettings {
+    /// Folder of maps named `<case>_probability_<label>.nii.gz`, as prediction writes them.
+    pub probabilities: PathBuf,
+    /// Such folders of other networks, to count the mistakes that both make.
+    pub others: Vec<PathBuf>,
+    /// Folder of reference masks; every one of them counts.
+    pub references: PathBuf,
+    /// The label to judge.
+    pub label: u8,
+    /// The confidence from which on a network is sure, 0.5..=1.
+    pub threshold: f64,
+}
+
+/// The mistakes in one case.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CaseMistakes {
+    /// The case: its reference's name without ending.
+    pub case: String,
+    /// What is wrong.
+    #[serde(flatten)]
+    pub mistakes: Mistakes,
+    /// For each other network, how many of these voxels it has wrong too.
+    pub shared: Vec<u64>,
+}
+
+/// The mistakes in all cases.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct MistakesReport {
+    /// The cases, by name.
+    pub cases: Vec<CaseMistakes>,
+    /// Cases that were not judged, and why.
+    pub missing: BTreeMap<String, String>,
+}
+
+impl MistakesReport {
+    /// All cases together, voxel by voxel.
+    pub fn total(&self) -> CaseMistakes {
+        let others = self.cases.first().map_or(0, |case| case.shared.len());
+        let shared = |other: usize| {
+            self.cases
+                .iter()
+                .filter_map(|case| case.shared.get(other))
+                .sum()
+        };
+        CaseMistakes {
+            case: "all".into(),
+            mistakes: self.cases.iter().map(|case| case.mistakes).sum(),
+            shared: (0..others).map(shared).collect(),
+        }
+    }
+}
+
+/// Counts the mistakes in every case that has a reference. A case without a map, or with one that
+/// cannot be judged, is reported as missing.
+///
+/// `on_case` hears the number of cases done and their total.
+///
+/// # Errors
+/// When a folder cannot be read, no case has a map, or a reference or the threshold is unusable.
+pub fn mistakes(
+    what: &MistakesSettings,
+    on_case: &(dyn Fn(usize, usize) + Sync),
+) -> Result<MistakesReport> {
+    let references = masks(&what.references)?;
+    let networks = std::iter::once(&what.probabilities).chain(&what.others);
+    let networks = networks
+        .map(|folder| Ok((folder.as_path(), masks(folder)?)))
+        .collect::<Result<Vec<_>>>()?;
+    let done = std::sync::atomic::AtomicUsize::new(0);
+    let judged: Vec<(&String, Result<CaseMistakes, String>)> = references
+        .par_iter()
+        .map(|(case, reference)| {
+            let judged = judge(case, reference, &networks, what);
+            let count = done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
+            on_case(count, references.len());
+            judged.map(|judged| (case, judged))
+        })
+        .collect::<Result<_>>()?;
+    let mut report = MistakesReport::default();
+    for (case, judged) in judged {
+        match judged {
+            Ok(judged) => report.cases.push(judged),
+            Err(why) => {
+                report.missing.insert(case.clone(), why);
+            }
+        }
+    }
+    if report.cases.is_empty() {
+        let reason = report.missing.pop_first().map_or_else(
+            || {
+                format!(
+                    "no .nii or .nii.gz mask in {} to judge by",
+                    what.references.display()
+                )
+            },
+            |(case, why)| format!("nothing to judge; {case}: {why}"),
+        );
+        return Err(Error::Run {
+            path: what.probabilities.clone(),
+            reason,
+        });
+    }
+    Ok(report)
+}
+
+/// The mistakes of the first network, or why they cannot be told.
+fn judge(
+    case: &str,
+    reference: &Path,
+    networks: &[(&Path, BTreeMap<String, PathBuf>)],
+    what: &MistakesSettings,
+) -> Result<Result<CaseMistakes, String>> {
+    let truth = read_labels(reference)?.volume;
+    let name = format!("{case}_probability_{}", what.label);
+    let mut maps = networks
+        .iter()
+        .map(|(folder, files)| read_map(folder, files, &name));
+    Ok(count(case, &mut maps, &truth, what))
+}
+
+fn count(
+    case: &str,
+    maps: &mut dyn Iterator<Item = Result<Volume<f32>, String>>,
+    truth: &LabelMap,
+    what: &MistakesSettings,
+) -> Result<CaseMistakes, String> {
+    let own = maps.next().unwrap_or(Err("no folder of maps".into()))?;
+    let mistakes = Mistakes::of(&own, truth, what.label, what.threshold);
+    let mistakes = mistakes.map_err(|error| error.to_string())?;
+    let mut shared = Vec::new();
+    for other in maps {
+        let both = Mistakes::shared(&own, &other?, truth, what.label);
+        shared.push(both.map_err(|error| error.to_string())?);
+    }
+    Ok(CaseMistakes {
+        case: case.to_owned(),
+        mistakes,
+        shared,
+    })
+}
+
+fn read_map(
+    folder: &Path,
+    files: &BTreeMap<String, PathBuf>,
+    name: &str,
+) -> Result<Volume<f32>, String> {
+    let Some(file) = files.get(name) else {
+        let folder = folder.display();
+        return Err(format!(
+            "no {name}.nii.gz in {folder}; `liseg predict --probabilities` writes it"
+        ));
+    };
+    let map = read_image(file).map_err(|error| error.to_string())?;
+    Ok(map.volume)
+}
