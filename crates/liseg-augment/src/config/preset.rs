@@ -125,7 +125,7 @@ fn nnunet_v1() -> AugmentConfig {
 /// dimensions: zoom along three axes, rotation around the slice axis, left-right flips, and an
 /// elastic field of the same strength (3.5 voxels). Blur stays within slices.
 fn midss_full() -> AugmentConfig {
-    let range = Interval::new(0.5, 1.5);
+    let range = Interval::new(0.1, 2.0);
     let turn = Interval::new(-20.0, 20.0);
     AugmentConfig {
         rotation_probability: 0.5,
