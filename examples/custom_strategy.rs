@@ -10,11 +10,11 @@ use anyhow::{Result, ensure};
 use liseg::data::{Dataset, Fingerprint, Plan, PlanOptions, PreprocessOptions, preprocess_dataset};
 use liseg::engine::predict::{FolderOptions, Model, image_files, predict_files};
 use liseg::engine::{RunConfig, RunFolder, TrainOptions, TrainOutcome, train_own};
-use liseg::nn::loss::{DiceCrossEntropy, Target};
+use liseg::nn::loss::DiceCrossEntropy;
 use liseg::nn::tch::Kind;
 use liseg::nn::{DeviceChoice, OptimiserConfig, Precision, SegmentationNet};
 use liseg::phantom::{PhantomConfig, Phase, Resolution, write_nnunet};
-use liseg::ssl::{Batch, BatchRequest, Learner, StepContext, Strategy};
+use liseg::ssl::{Batch, BatchRequest, Learner, StepContext, Strategy, mean_within};
 
 struct EntropyMinimisation {
     learners: [Learner; 1],
@@ -37,19 +37,19 @@ impl Strategy for EntropyMinimisation {
     fn step(&mut self, batch: &Batch, context: &mut StepContext) -> liseg::ssl::Result<()> {
         let (labelled, unlabelled) = batch.both("entropy-minimisation")?;
         let network = self.learners[0].network();
-        let target = Target {
-            label: labelled.label.shallow_clone(),
-            valid: None,
-        };
         let logits = network.forward(&labelled.image)?;
-        let supervised = DiceCrossEntropy::default().terms(&logits, &target)?.total;
+        let loss = DiceCrossEntropy::default();
+        let supervised = loss.terms(&logits, &labelled.target())?.total;
         context.record("supervised", &supervised, 1.0)?;
         context.backward(&supervised, 1.0)?;
 
         let log_p = network
             .forward(&unlabelled.image)?
             .f_log_softmax(1, Kind::Float)?;
-        let entropy = log_p.f_exp()?.f_mul(&log_p)?.f_mean(Kind::Float)?.f_neg()?;
+        let of_classes = log_p.f_exp()?.f_mul(&log_p)?.f_neg()?;
+        let of_voxels = of_classes.f_sum_dim_intlist(1, false, Kind::Float)?;
+        // Patches at the border of a volume are padded: nothing is to be learnt there.
+        let entropy = mean_within(&of_voxels, unlabelled.valid.as_ref())?;
         context.record("entropy", &entropy, 1.0)?;
         context.backward(&entropy, self.weight)
     }
@@ -105,7 +105,11 @@ fn main() -> Result<()> {
         )
     };
     let stopped = train(false, &|| true)?;
-    println!("{stopped:?}; going on");
+    ensure!(
+        matches!(stopped, TrainOutcome::Stopped { .. }),
+        "it went on: {stopped:?}"
+    );
+    println!("interrupted; going on");
     ensure!(train(true, &|| false)? == TrainOutcome::Finished);
 
     let run = RunFolder::open(&at("run"))?;
@@ -113,6 +117,7 @@ fn main() -> Result<()> {
     let images = image_files(&at("dataset").join("imagesTs"))?;
     let options = FolderOptions::default();
     let masks = predict_files(&mut model, &images, &at("masks"), options, &mut |_| true)?;
+    ensure!(masks.written.len() == images.len(), "a mask is missing");
     println!("{} mask written", masks.written.len());
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use crate::Error;
 use liseg_nn::Result;
+use liseg_nn::loss::Target;
 use liseg_nn::tch::Tensor;
 
 /// How many samples of each kind a strategy wants in every batch.
@@ -67,6 +68,14 @@ impl Batch {
 }
 
 impl Labelled {
+    /// What a loss compares logits with: the labels, where there is a scan.
+    pub fn target(&self) -> Target {
+        Target {
+            label: self.label.shallow_clone(),
+            valid: self.valid.as_ref().map(Tensor::shallow_clone),
+        }
+    }
+
     /// Number of patches.
     pub fn len(&self) -> usize {
         self.image.size().first().map_or(0, |&n| n as usize)

@@ -3,9 +3,9 @@
 use crate::boxes::grid;
 use crate::{Batch, BatchRequest, Candidate, Decay, Error, Learner, PasteBox, Result, StepContext};
 use crate::{Labelled, Progress, RegionDice, Sentinel, Strategy, Teacher, Unlabelled};
-use crate::{clean, hard_labels, paste, region_cross_entropy};
+use crate::{clean, hard_labels, label_and_confidence, mean_within, paste, region_cross_entropy};
 use liseg_morphology::Connectivity;
-use liseg_nn::tch::{Kind, Tensor, no_grad_guard};
+use liseg_nn::tch::{Kind, Tensor};
 use liseg_nn::{OptimiserConfig, SegmentationNet};
 use serde::{Deserialize, Serialize};
 
@@ -132,11 +132,10 @@ impl Bcp {
     fn taught(&self, part: Unlabelled, share: f64, context: &mut StepContext) -> Result<Side> {
         let logits = self.teachers[0].forward(&part.image)?;
         let label = clean(&hard_labels(&logits)?, self.config.connectivity)?;
-        let foreground = label.f_gt(0)?.f_to_kind(Kind::Float)?.f_mean(Kind::Float)?;
-        context.record("pseudo_foreground", &foreground, share)?;
-        let p = logits.f_softmax(1, Kind::Float)?;
-        let confidence = p.f_amax([1i64].as_slice(), false)?.f_mean(Kind::Float)?;
-        context.record("confidence", &confidence, share)?;
+        let mean = |t: &Tensor| mean_within(t, part.valid.as_ref());
+        context.record("pseudo_foreground", &mean(&label.f_gt(0)?)?, share)?;
+        let (_, confidence) = label_and_confidence(&logits)?;
+        context.record("confidence", &mean(&confidence)?, share)?;
         Ok(Side {
             image: part.image,
             label,
@@ -169,21 +168,14 @@ impl Bcp {
         };
         context.record(
             "agreement",
-            &agreement(&logits, label, pasted)?,
+            &mean_within(
+                &logits.f_argmax(1, false)?.f_eq_tensor(label)?,
+                Some(pasted),
+            )?,
             share / 2.0,
         )?;
         context.backward(&loss, share)
     }
-}
-
-/// The share of a region's voxels in which logits and label agree.
-fn agreement(logits: &Tensor, label: &Tensor, region: &Tensor) -> Result<Tensor> {
-    let _guard = no_grad_guard();
-    let region = region.f_expand_as(label)?;
-    let same = logits.f_argmax(1, false)?.f_eq_tensor(label)?;
-    let count = |t: &Tensor| t.f_to_kind(Kind::Float)?.f_sum(Kind::Float);
-    let both = count(&same.f_logical_and(&region)?)?;
-    Ok(both.f_div(&count(&region)?.f_clamp_min(1.0)?)?)
 }
 
 /// The voxels of a region that lie inside the scanned volume.

@@ -3,10 +3,11 @@
 use crate::boxes::grid;
 use crate::{Batch, BatchRequest, Candidate, Error, Labelled, Learner, Result, StepContext};
 use crate::{
-    Progress, Sentinel, Strategy, Trouble, Unlabelled, paste, paste_images, toggled_boxes,
+    Progress, Sentinel, Strategy, Trouble, Unlabelled, label_and_confidence, mean_within, paste,
+    paste_images, toggled_boxes,
 };
 use liseg_nn::loss::{DeepSupervision, DiceCrossEntropy, Target};
-use liseg_nn::tch::{Kind, Tensor, no_grad_guard};
+use liseg_nn::tch::{Tensor, no_grad_guard};
 use liseg_nn::{OptimiserConfig, SegmentationNet, schedule};
 use serde::{Deserialize, Serialize};
 
@@ -405,9 +406,24 @@ impl Strategy for Cps {
     }
 
     fn sentinels(&self) -> Vec<Sentinel> {
+        let of_second = |sentinel| Sentinel {
+            term: "pseudo_foreground_b",
+            ..sentinel
+        };
         vec![
             Sentinel::empty_pseudo_labels(),
             Sentinel::flooded_pseudo_labels(),
+            of_second(Sentinel::empty_pseudo_labels()),
+            of_second(Sentinel::flooded_pseudo_labels()),
+            Sentinel {
+                term: "agreement",
+                trouble: Trouble::Above(0.999),
+                epochs: 2,
+                message: "the two networks answer the same in nearly every voxel, so neither learns from the \
+                          other; start them from different weights (network.second_weights, \
+                          network.fresh_heads = true) or give them views of their own (strategy.views = \
+                          \"per-network\")",
+            },
             Sentinel {
                 term: "network_distance",
                 trouble: Trouble::Below(1e-4),
@@ -458,24 +474,22 @@ fn monitor(
     context: &mut StepContext,
 ) -> Result<()> {
     let _guard = no_grad_guard();
-    let foreground = |t: &Target| t.label.f_gt(0)?.f_to_kind(Kind::Float);
-    let (a, b) = (foreground(&pseudo[0])?, foreground(&pseudo[1])?);
-    let (in_a, in_b) = (a.f_sum(Kind::Float)?, b.f_sum(Kind::Float)?);
-    let common = a.f_mul(&b)?.f_sum(Kind::Float)?.f_mul_scalar(2.0)?;
+    let valid = pseudo[0].valid.as_ref();
+    let mean = |t: &Tensor| mean_within(t, valid);
+    let [a, b] = [pseudo[0].label.f_gt(0)?, pseudo[1].label.f_gt(0)?];
+    let (in_a, in_b) = (mean(&a)?, mean(&b)?);
+    let common = mean(&a.f_logical_and(&b)?)?.f_mul_scalar(2.0)?;
     // Two empty foregrounds agree perfectly: (0 + ε) / (0 + ε).
-    let epsilon = 1e-6;
+    let epsilon = 1e-12;
     let agreement = common
         .f_add_scalar(epsilon)?
         .f_div(&in_a.f_add(&in_b)?.f_add_scalar(epsilon)?)?;
-    let voxels = a.numel() as f64;
     context.record("agreement", &agreement, share)?;
-    context.record("pseudo_foreground", &in_a, share / voxels)?;
-    context.record("pseudo_foreground_b", &in_b, share / voxels)?;
+    context.record("pseudo_foreground", &in_a, share)?;
+    context.record("pseudo_foreground_b", &in_b, share)?;
     for (name, scales) in ["confidence", "confidence_b"].into_iter().zip(scales) {
-        let confidence = scales[0]
-            .f_softmax(1, Kind::Float)?
-            .f_amax([1i64].as_slice(), false)?;
-        context.record(name, &confidence.f_mean(Kind::Float)?, share)?;
+        let (_, confidence) = label_and_confidence(&scales[0])?;
+        context.record(name, &mean(&confidence)?, share)?;
     }
     Ok(())
 }

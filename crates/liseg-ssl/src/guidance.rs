@@ -1,7 +1,7 @@
 //! Pseudo labels that two mixtures of the same patches must agree on, and losses over sure voxels.
 
 use crate::region_dice::voxel_cross_entropy;
-use crate::{RegionDice, Result, confident_labels, paste};
+use crate::{RegionDice, Result, confident_labels, label_and_confidence, paste};
 use liseg_nn::tch::{Kind, Tensor};
 
 /// A teacher's opinion of unlabelled patches and of their mixtures with labelled ones.
@@ -21,6 +21,8 @@ pub struct TeacherLogits {
 pub struct Guidance {
     /// ŷ_u, the label seen in the whole patch.
     pub pseudo: Tensor,
+    /// The probability of that label.
+    pub confidence: Tensor,
     /// m_u, whether that is sure.
     pub sure: Tensor,
     /// ŷ_s, the label put together from the unlabelled regions of both mixtures.
@@ -38,7 +40,8 @@ impl Guidance {
     /// # Errors
     /// When shapes do not fit or libtorch fails.
     pub fn new(teacher: &TeacherLogits, inside: &Tensor, threshold: f64) -> Result<Self> {
-        let (pseudo, sure) = confident_labels(&teacher.unlabelled, threshold)?;
+        let (pseudo, confidence) = label_and_confidence(&teacher.unlabelled)?;
+        let sure = confidence.f_gt(threshold)?;
         let (label_ul, sure_ul) = confident_labels(&teacher.labelled_inside, threshold)?;
         let (label_lu, sure_lu) = confident_labels(&teacher.unlabelled_inside, threshold)?;
         let symmetric = paste(&label_ul, &label_lu, inside)?;
@@ -47,6 +50,7 @@ impl Guidance {
             .f_logical_and(&sure)?;
         Ok(Self {
             pseudo,
+            confidence,
             sure,
             symmetric,
             symmetric_sure,

@@ -49,19 +49,28 @@ impl Learner {
         self.network.as_mut()
     }
 
-    /// Clips the gradients to a global norm of `clip`, moves the weights by one step at `lr` and
-    /// clears the gradients. When the norm is not finite the weights stay as they are.
+    /// Clips the gradients to a global norm of `clip`; says what it was.
     ///
     /// # Errors
     /// When libtorch fails.
-    pub fn optimise(&mut self, lr: f64, clip: f64) -> Result<GradientNorm> {
-        let parameters = self.network.parameters();
-        let norm = clip_gradients(parameters, clip)?;
-        if norm.is_finite() {
-            self.optimiser.step(parameters, lr)?;
-        }
-        parameters.zero_grad()?;
-        Ok(norm)
+    pub fn clip(&self, clip: f64) -> Result<GradientNorm> {
+        clip_gradients(self.network.parameters(), clip)
+    }
+
+    /// Moves the weights by one step at `lr`.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn step(&mut self, lr: f64) -> Result<()> {
+        self.optimiser.step(self.network.parameters(), lr)
+    }
+
+    /// Clears the gradients.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn clear_gradients(&self) -> Result<()> {
+        self.network.parameters().zero_grad()
     }
 
     /// Copies weights and optimiser state into `map`, under `{name}.` and `{name}.optimiser/`.

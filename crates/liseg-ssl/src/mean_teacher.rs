@@ -1,9 +1,9 @@
 //! Mean teacher.
 
 use crate::{Batch, BatchRequest, Candidate, Decay, Error, Learner, Result, StepContext};
-use crate::{Sentinel, Strategy, Teacher};
+use crate::{Sentinel, Strategy, Teacher, label_and_confidence, mean_within};
 use liseg_nn::loss::{DeepSupervision, DiceCrossEntropy, Target};
-use liseg_nn::tch::{Kind, Tensor, no_grad_guard};
+use liseg_nn::tch::{Kind, Tensor};
 use liseg_nn::{OptimiserConfig, SegmentationNet, schedule};
 use rand_distr::{Distribution, Normal};
 use serde::{Deserialize, Serialize};
@@ -163,7 +163,7 @@ impl Strategy for MeanTeacher {
             let taught = self.teachers[0].forward(&noisy)?;
             let logits = student.forward(&part.image)?;
             let loss = softmax_difference(&logits, &taught, part.valid.as_ref())?;
-            monitor(&logits, &taught, share, context)?;
+            monitor((&logits, &taught), part.valid.as_ref(), share, context)?;
             context.record("consistency", &loss, share)?;
             context.backward(&loss, share * weight)?;
         }
@@ -210,19 +210,20 @@ impl Strategy for MeanTeacher {
 /// Logs how often the student agrees with the teacher, how sure the teacher is, and how much
 /// foreground it sees.
 fn monitor(
-    student: &Tensor,
-    teacher: &Tensor,
+    (student, teacher): (&Tensor, &Tensor),
+    valid: Option<&Tensor>,
     share: f64,
     context: &mut StepContext,
 ) -> Result<()> {
-    let _guard = no_grad_guard();
-    let mean = |t: Tensor| t.f_to_kind(Kind::Float)?.f_mean(Kind::Float);
-    let p = teacher.f_softmax(1, Kind::Float)?;
-    let (confidence, label) = p.f_max_dim(1, false)?;
+    let (label, confidence) = label_and_confidence(teacher)?;
     let same = student.f_argmax(1, false)?.f_eq_tensor(&label)?;
-    context.record("agreement", &mean(same)?, share)?;
-    context.record("confidence", &mean(confidence)?, share)?;
-    context.record("pseudo_foreground", &mean(label.f_gt(0)?)?, share)
+    context.record("agreement", &mean_within(&same, valid)?, share)?;
+    context.record("confidence", &mean_within(&confidence, valid)?, share)?;
+    context.record(
+        "pseudo_foreground",
+        &mean_within(&label.f_gt(0)?, valid)?,
+        share,
+    )
 }
 
 /// The mean over voxels and classes of the squared difference of two softmax maps. Voxels outside

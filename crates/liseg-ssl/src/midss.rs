@@ -6,7 +6,8 @@ use crate::{
     Labelled, PasteBox, RegionDice, Result, StepContext, Strategy, Teacher, TeacherLogits,
 };
 use crate::{
-    Sentinel, masked_loss, mix_amplitudes, paste, paste_images, share_of_run, stepped_ramp,
+    Sentinel, masked_loss, mean_within, mix_amplitudes, paste, paste_images, share_of_run,
+    stepped_ramp,
 };
 use liseg_nn::tch::{Kind, Tensor};
 use liseg_nn::{OptimiserConfig, SegmentationNet};
@@ -237,11 +238,12 @@ fn valid_or_all(valid: Option<&Tensor>, like: &Tensor) -> Result<Tensor> {
     })
 }
 
-/// Logs how much the teacher is sure of, how much of it survives the comparison of both mixtures,
+/// Logs how sure the teacher is, how much it is sure of, how much of it survives the comparison of both mixtures,
 /// how often these agree, and how much foreground there is in the pseudo labels.
-fn monitor(guidance: &Guidance, context: &mut StepContext) -> Result<()> {
-    let mean = |t: &Tensor| t.f_to_kind(Kind::Float)?.f_mean(Kind::Float);
+fn monitor(guidance: &Guidance, valid: Option<&Tensor>, context: &mut StepContext) -> Result<()> {
+    let mean = |t: &Tensor| mean_within(t, valid);
     let agreement = guidance.symmetric.f_eq_tensor(&guidance.pseudo)?;
+    context.record("confidence", &mean(&guidance.confidence)?, 1.0)?;
     context.record("confident", &mean(&guidance.sure)?, 1.0)?;
     context.record("guided", &mean(&guidance.symmetric_sure)?, 1.0)?;
     context.record("agreement", &mean(&agreement)?, 1.0)?;
@@ -277,7 +279,7 @@ impl Strategy for Midss {
         let guidance = self
             .guidance(&labelled.image, &unlabelled.image, &inside)?
             .within(unlabelled.valid.as_ref())?;
-        monitor(&guidance, context)?;
+        monitor(&guidance, unlabelled.valid.as_ref(), context)?;
         if weight == 0.0 {
             return Ok(());
         }

@@ -37,16 +37,23 @@ pub fn clean(label: &Tensor, connectivity: Connectivity) -> Result<Tensor> {
     Ok(label.f_mul(&kept)?)
 }
 
+/// The argmax of logits and its probability, both without gradient: int64 and f32 `[n, z, y, x]`.
+///
+/// # Errors
+/// When libtorch fails.
+pub fn label_and_confidence(logits: &Tensor) -> Result<(Tensor, Tensor)> {
+    let p = logits.f_detach()?.f_softmax(1, Kind::Float)?;
+    let (confidence, label) = p.f_max_dim(1, false)?;
+    Ok((label, confidence))
+}
+
 /// The argmax of logits and whether its softmax is above `threshold` (strictly), both without
 /// gradient: int64 and bool `[n, z, y, x]`.
 ///
 /// # Errors
 /// When libtorch fails.
 pub fn confident_labels(logits: &Tensor, threshold: f64) -> Result<(Tensor, Tensor)> {
-    let (confidence, label) = logits
-        .f_detach()?
-        .f_softmax(1, Kind::Float)?
-        .f_max_dim(1, false)?;
+    let (label, confidence) = label_and_confidence(logits)?;
     Ok((label, confidence.f_gt(threshold)?))
 }
 

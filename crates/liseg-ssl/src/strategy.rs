@@ -33,9 +33,9 @@ impl<'a> Candidate<'a> {
 /// logging and prediction come from the trait. `liseg-engine`'s `train_own` trains it.
 /// ```
 /// use liseg_nn::SegmentationNet;
-/// use liseg_nn::loss::{DiceCrossEntropy, Target};
+/// use liseg_nn::loss::DiceCrossEntropy;
 /// use liseg_nn::tch::Kind;
-/// use liseg_ssl::{Batch, BatchRequest, Learner, Result, StepContext, Strategy};
+/// use liseg_ssl::{Batch, BatchRequest, Learner, Result, StepContext, Strategy, mean_within};
 ///
 /// struct EntropyMinimisation {
 ///     learners: [Learner; 1],
@@ -54,15 +54,17 @@ impl<'a> Candidate<'a> {
 ///     fn step(&mut self, batch: &Batch, context: &mut StepContext) -> Result<()> {
 ///         let (labelled, unlabelled) = batch.both("entropy-minimisation")?;
 ///         let network = self.learners[0].network();
-///         let label = labelled.label.shallow_clone();
 ///         let logits = network.forward(&labelled.image)?;
-///         let target = Target { label, valid: None };
-///         let supervised = DiceCrossEntropy::default().terms(&logits, &target)?.total;
+///         let loss = DiceCrossEntropy::default();
+///         let supervised = loss.terms(&logits, &labelled.target())?.total;
 ///         context.record("supervised", &supervised, 1.0)?;
 ///         context.backward(&supervised, 1.0)?;
 ///
 ///         let log_p = network.forward(&unlabelled.image)?.f_log_softmax(1, Kind::Float)?;
-///         let entropy = log_p.f_exp()?.f_mul(&log_p)?.f_mean(Kind::Float)?.f_neg()?;
+///         let of_classes = log_p.f_exp()?.f_mul(&log_p)?.f_neg()?;
+///         let of_voxels = of_classes.f_sum_dim_intlist(1, false, Kind::Float)?;
+///         // Patches at the border of a volume are padded: nothing is to be learnt there.
+///         let entropy = mean_within(&of_voxels, unlabelled.valid.as_ref())?;
 ///         context.record("entropy", &entropy, 1.0)?;
 ///         context.backward(&entropy, self.weight)
 ///     }
@@ -150,16 +152,23 @@ pub trait Strategy: Send {
         Vec::new()
     }
 
-    /// Moves every learner by one step. Gradients are clipped to a global norm of `clip` for each
-    /// learner; when one learner's gradients are not finite that learner stays where it is.
+    /// Moves every learner by one step and clears the gradients. They are clipped to a global norm of `clip`
+    /// for each learner; when those of one are not finite, all learners stay where they are.
     ///
     /// # Errors
     /// When libtorch fails.
     fn optimise(&mut self, lr: f64, clip: f64) -> Result<Vec<GradientNorm>> {
-        self.learners_mut()
-            .iter_mut()
-            .map(|l| Ok(l.optimise(lr, clip)?))
-            .collect()
+        let learners = self.learners_mut();
+        let norms = learners.iter().map(|learner| learner.clip(clip));
+        let norms = norms.collect::<liseg_nn::Result<Vec<_>>>()?;
+        let finite = norms.iter().all(|norm| norm.is_finite());
+        for learner in learners {
+            if finite {
+                learner.step(lr)?;
+            }
+            learner.clear_gradients()?;
+        }
+        Ok(norms)
     }
 
     /// Copies everything the strategy owns into `map`.

@@ -4,9 +4,10 @@ use crate::boxes::grid;
 use crate::channel_dropout::{complementary_factors, draw_kept, draw_spared};
 use crate::region_dice::{RegionDice, voxel_cross_entropy};
 use crate::{Batch, BatchRequest, Candidate, Decay, Error, Labelled, Learner, PasteBox, Result};
-use crate::{Sentinel, StepContext, Strategy, Teacher, Unlabelled, paste, paste_images};
+use crate::{Sentinel, StepContext, Strategy, Teacher, Unlabelled};
+use crate::{label_and_confidence, mean_within, paste, paste_images};
 use liseg_nn::loss::{DeepSupervision, DiceCrossEntropy, Target};
-use liseg_nn::tch::{Kind, Tensor, no_grad_guard};
+use liseg_nn::tch::{Kind, Tensor};
 use liseg_nn::{OptimiserConfig, SegmentationNet};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
@@ -109,8 +110,10 @@ struct View {
     label: Tensor,
     /// Voxels inside the scanned volume of which the teacher is sure.
     sure: Tensor,
-    /// How many voxels lie inside the scanned volume.
+    /// Voxels inside the scanned volume.
     valid: Tensor,
+    /// How many they are.
+    voxels: Tensor,
 }
 
 impl WeakToStrong {
@@ -164,7 +167,7 @@ impl WeakToStrong {
             confidences.push(confidence);
         }
         let (label, confidence) = (Tensor::f_cat(&labels, 0)?, Tensor::f_cat(&confidences, 0)?);
-        let mean = |t: &Tensor| t.f_to_kind(Kind::Float)?.f_mean(Kind::Float);
+        let mean = |t: &Tensor| mean_within(t, unlabelled.valid.as_ref());
         context.record("confidence", &mean(&confidence)?, 1.0)?;
         let sure = confidence.f_ge(self.config.threshold)?;
         context.record("confident", &mean(&sure)?, 1.0)?;
@@ -206,7 +209,8 @@ impl WeakToStrong {
             image: paste_images(image, &image.f_flip([0])?, &inside)?,
             label: with_partner(label, &inside)?,
             sure: sure.f_logical_and(&valid)?,
-            valid: valid.f_to_kind(Kind::Float)?.f_sum(Kind::Float)?,
+            voxels: valid.f_to_kind(Kind::Float)?.f_sum(Kind::Float)?,
+            valid,
         })
     }
 
@@ -269,16 +273,15 @@ impl WeakToStrong {
                 let narrow = |t: &Tensor| t.f_narrow(0, range.start as i64, count);
                 let of_view = logits.f_narrow(0, number as i64 * count, count)?;
                 let (label, sure) = (narrow(&view.label)?, narrow(&view.sure)?);
-                let mut loss = sure_cross_entropy(&of_view, &label, &sure)?.f_div(&view.valid)?;
+                let mut loss = sure_cross_entropy(&of_view, &label, &sure)?.f_div(&view.voxels)?;
                 if self.config.unlabelled_dice {
                     let p = of_view.f_softmax(1, Kind::Float)?;
                     let dice = RegionDice::SampleLinear.loss(&p, &label, Some(&sure))?;
                     loss = loss.f_add(&dice.f_mul_scalar(share)?)?;
                 }
                 context.record(name, &loss, 1.0)?;
-                let _guard = no_grad_guard();
                 let same = of_view.f_argmax(1, false)?.f_eq_tensor(&label)?;
-                let same = same.f_to_kind(Kind::Float)?.f_mean(Kind::Float)?;
+                let same = mean_within(&same, Some(&narrow(&view.valid)?))?;
                 context.record("agreement", &same, share / 2.0)?;
                 losses.push(loss);
             }
@@ -287,13 +290,6 @@ impl WeakToStrong {
         }
         Ok(())
     }
-}
-
-/// The argmax of logits and its probability, both `[n, z, y, x]` and without gradient.
-fn label_and_confidence(logits: &Tensor) -> Result<(Tensor, Tensor)> {
-    let p = logits.f_detach()?.f_softmax(1, Kind::Float)?;
-    let (confidence, label) = p.f_max_dim(1, false)?;
-    Ok((label, confidence))
 }
 
 /// A map `[n, z, y, x]` with the boxes filled from the batch in reverse order.

@@ -14,8 +14,8 @@ use liseg_nn::loss::DiceCrossEntropy;
 use liseg_nn::tch::{Device, Kind, Tensor};
 use liseg_nn::{OptimiserConfig, SegmentationNet};
 use liseg_ssl::{
-    Batch, Cps, CpsConfig, Labelled, Progress, Reduction, Scope, StepContext, Strategy, Supervised,
-    SupervisedConfig, Unlabelled, Views, toggled_boxes,
+    Batch, Cps, CpsConfig, Labelled, Progress, Reduction, Scope, Sentinel, StepContext, Strategy,
+    Supervised, SupervisedConfig, Unlabelled, Views, toggled_boxes,
 };
 use liseg_volume::Seed;
 use proptest::prelude::*;
@@ -150,6 +150,8 @@ proptest! {
             cps.step(&batch(&y, &a), &mut context(5, 1)).unwrap();
             cps.optimise(0.1, 12.0).unwrap();
         }
+        let twins = |s: &Sentinel| s.term == "agreement" && s.is_troubled(found.log["agreement"]);
+        prop_assert!(cps.sentinels().iter().any(twins), "{:?}", found.log);
         let used = |i: usize| cps.learners()[i].network().parameters().get("logits").unwrap().narrow(0, 0, ALL);
         prop_assert!(used(0).equal(&used(1)) && !used(0).equal(&a));
     }

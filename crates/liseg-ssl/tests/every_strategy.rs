@@ -138,6 +138,28 @@ fn losses_that_are_no_numbers_move_nothing() {
     }
 }
 
+/// The networks of a strategy move together or not at all.
+#[test]
+fn gradients_of_one_network_that_are_no_numbers_move_none() {
+    for config in strategies() {
+        let mut strategy = build(&config);
+        let before = weights(strategy.as_ref());
+        let batch = batch_for(strategy.as_ref());
+        let progress = Progress {
+            iteration: 9,
+            iterations: 10,
+        };
+        let mut context = StepContext::new(progress, 1).with_seed(Seed(8));
+        strategy.step(&batch, &mut context).unwrap();
+        let last = strategy.learners().last().unwrap().network().parameters();
+        let (_, parameter) = last.iter().find(|(_, t)| t.grad().defined()).unwrap();
+        let _ = parameter.grad().fill_(f64::NAN);
+        let norms = strategy.optimise(1e-2, 12.0).unwrap();
+        assert!(!norms.last().unwrap().is_finite());
+        assert!(equal(&before, &weights(strategy.as_ref())), "{config:?}");
+    }
+}
+
 #[test]
 fn predictors_leave_no_trace() {
     for config in strategies() {
