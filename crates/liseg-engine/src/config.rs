@@ -1,5 +1,7 @@
 //! Everything a run can be told, in one file.
 
+mod difference;
+
 use crate::{Error, Result};
 use liseg_augment::AugmentConfig;
 use liseg_data::Balance;
@@ -102,10 +104,11 @@ pub struct NetworkConfig {
     /// Whether training computes the maps inside a stage again in the backward pass instead of keeping
     /// them: less memory for about a third more time.
     pub checkpointing: bool,
-    /// Weights to start from: a checkpoint of a run, a published STU-Net checkpoint (`.model`, `.pth`),
+    /// Weights to start from, none when empty: a checkpoint of a run, a published STU-Net checkpoint (`.model`, `.pth`),
     /// a safetensors file with the network's parameter names, or `blake3:` and the beginning of a hash
     /// that `liseg weights keep` gave. Heads of another number of classes are drawn afresh; the first
     /// convolutions are repeated along the channels of the image.
+    #[serde(deserialize_with = "none_if_empty")]
     pub weights: Option<PathBuf>,
     /// Weights that the second network of CPS starts from in place of `weights`, so that the two
     /// differ from the first step on.
@@ -253,6 +256,9 @@ pub struct ValidationConfig {
     pub splits: Option<PathBuf>,
     /// Epochs between two validations; the last epoch always validates.
     pub every: u64,
+    /// Whether the weights of the best validation are those that predict; the last ones otherwise, as is fair
+    /// where results are reported on the same cases.
+    pub keep_best: bool,
     /// Whether to try on the cases kept back, when the run ends, which cleaning of masks helps, and to
     /// keep it with the run as `postprocessing.json`.
     pub postprocessing: bool,
@@ -265,6 +271,7 @@ impl Default for ValidationConfig {
             fold: 0,
             splits: None,
             every: 5,
+            keep_best: true,
             postprocessing: true,
         }
     }
@@ -305,15 +312,20 @@ impl RunConfig {
         };
         let mut table: toml::Table =
             toml::from_str(&text).map_err(|e| refuse(one_line(&e.to_string())))?;
+        let of_file = table.clone();
         for setting in overrides {
             set(&mut table, setting).map_err(|reason| Error::Config {
                 path: PathBuf::from("--set"),
                 reason,
             })?;
         }
+        let by_file = overrides.is_empty() || Self::deserialize(of_file).is_err();
         let config: Self = table
             .try_into()
-            .map_err(|e: toml::de::Error| refuse(explain(&e.to_string())))?;
+            .map_err(|e: toml::de::Error| Error::Config {
+                path: if by_file { path.into() } else { "--set".into() },
+                reason: explain(&e.to_string()),
+            })?;
         config.check()?;
         Ok(config)
     }
@@ -368,6 +380,13 @@ impl RunConfig {
             return refuse("label_budget", reason.into());
         }
         let v = &self.validation;
+        if v.fold > 0 && v.folds == 0 && v.splits.is_none() {
+            let reason = format!(
+                "fold {} of none; say into how many parts by validation.folds, or give validation.splits",
+                v.fold
+            );
+            return refuse("validation.fold", reason);
+        }
         if v.folds == 1 || (v.folds > 0 && v.fold >= v.folds) || v.every == 0 {
             return refuse(
                 "validation",
@@ -381,37 +400,16 @@ impl RunConfig {
         Ok(())
     }
 
-    /// Whether `other` would train the same network in the same way: only the loader's threads, the device and
-    /// where the data and a run that it starts from lie may differ.
-    pub(crate) fn trains_like(&self, other: &Self) -> bool {
-        let mut other = Self {
-            loader: self.loader.clone(),
-            device: self.device,
-            data: self.data.clone(),
-            ..other.clone()
-        };
-        if let (Some(own), Some(others)) = (&self.network.weights, &mut other.network.weights)
-            && same_checkpoint(own, others)
-        {
-            own.clone_into(others);
-        }
-        *self == other
-    }
-
     /// Steps of the whole run.
     pub fn iterations(&self) -> u64 {
         self.training.epochs * self.training.iterations_per_epoch
     }
 }
 
-/// Whether two paths end in the same run's checkpoint, `<run>/checkpoints/<file>`: its folder may have moved.
-fn same_checkpoint(a: &Path, b: &Path) -> bool {
-    let in_a_run = a
-        .iter()
-        .rev()
-        .nth(1)
-        .is_some_and(|folder| folder == "checkpoints");
-    in_a_run && a.iter().rev().take(3).eq(b.iter().rev().take(3))
+/// An empty path is none: TOML has no other way to take back what a table below has set.
+fn none_if_empty<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
+    let path = Option::<PathBuf>::deserialize(from)?;
+    Ok(path.filter(|path| !path.as_os_str().is_empty()))
 }
 
 /// Puts `a.b.c=value` into a table.
@@ -481,20 +479,6 @@ mod tests {
                 .map(|s| (*s).to_owned())
                 .collect::<Vec<_>>(),
         )
-    }
-
-    #[test]
-    fn a_run_stays_the_same_when_the_folder_of_its_first_weights_moves() {
-        let from = |weights: &str| {
-            let mut config = RunConfig::new("d");
-            config.network.weights = Some(weights.into());
-            config
-        };
-        let first = from("a/runs/first/checkpoints/last.safetensors");
-        assert!(first.trains_like(&from("/b/runs/first/checkpoints/last.safetensors")));
-        assert!(!first.trains_like(&from("a/runs/second/checkpoints/last.safetensors")));
-        assert!(!first.trains_like(&RunConfig::new("d")));
-        assert!(!from("a/b/c/small.model").trains_like(&from("x/b/c/small.model")));
     }
 
     #[test]

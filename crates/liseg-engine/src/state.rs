@@ -21,6 +21,9 @@ pub(crate) struct ProgressState {
     pub(crate) best: Option<f64>,
     /// Sums over the steps of the epoch in progress, by name.
     pub(crate) sums: BTreeMap<String, f64>,
+    /// In how many of these steps each was logged.
+    #[serde(default)]
+    pub(crate) counts: BTreeMap<String, u64>,
     /// Sum of the gradients' norms in the epoch in progress.
     pub(crate) gradient_norm: f64,
     /// Seconds spent in the epoch in progress.
@@ -59,6 +62,23 @@ impl ProgressState {
             })
     }
 
+    /// Adds what a step logged.
+    pub(crate) fn add_terms(&mut self, terms: &BTreeMap<&'static str, f64>) {
+        for (name, value) in terms {
+            *self.sums.entry((*name).to_owned()).or_default() += value;
+            *self.counts.entry((*name).to_owned()).or_default() += 1;
+        }
+    }
+
+    /// The means over the steps that logged them: a loss of the second half of an epoch is not halved.
+    pub(crate) fn means(&self) -> BTreeMap<String, f64> {
+        let mean = |(name, sum): (&String, &f64)| {
+            let steps = self.counts.get(name).copied().unwrap_or(1).max(1);
+            (name.clone(), sum / steps as f64)
+        };
+        self.sums.iter().map(mean).collect()
+    }
+
     /// Adds what the loader says of the steps since it was last asked.
     pub(crate) fn add_loading(&mut self, stats: &LoaderStats) {
         self.waited += stats.waited.as_secs_f64();
@@ -81,6 +101,19 @@ impl ProgressState {
 mod tests {
     use super::*;
     use std::time::Duration;
+
+    #[test]
+    fn what_part_of_an_epoch_logs_is_averaged_over_that_part() {
+        let mut state = ProgressState::default();
+        state.add_terms(&BTreeMap::from([("supervised", 2.0)]));
+        state.add_terms(&BTreeMap::from([("supervised", 4.0), ("pseudo", 0.5)]));
+        let mut facts = BTreeMap::new();
+        state.write_into(&mut facts);
+        let mut state = ProgressState::read_from(&facts, Path::new("last")).unwrap();
+        state.add_terms(&BTreeMap::from([("supervised", 0.0), ("pseudo", 1.0)]));
+        let means = state.means();
+        assert_eq!((means["supervised"], means["pseudo"]), (2.0, 0.75));
+    }
 
     #[test]
     fn loading_adds_up_over_a_stop_until_the_epoch_ends() {

@@ -369,9 +369,7 @@ impl<'a> Trainer<'a> {
         }
         self.progress.parts.optimising += lap();
         let terms = context.log()?;
-        for (name, value) in &terms {
-            *self.progress.sums.entry((*name).to_owned()).or_insert(0.0) += value;
-        }
+        self.progress.add_terms(&terms);
         self.progress.gradient_norm += norms.iter().map(|n| n.0 * n.0).sum::<f64>().sqrt();
         Ok(terms)
     }

@@ -177,3 +177,31 @@ fn one_bad_image_does_not_stop_the_others() {
     assert!(read_labels(masks.join("b_good.nii.gz")).is_ok());
     assert!(!masks.join("a_cut.nii.gz").exists());
 }
+
+#[test]
+fn trouble_ends_a_run_that_was_told_to_stop() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = preprocessed(folder.path());
+    let config = write_config(folder.path(), &data, "weak-to-strong");
+    let run = folder.path().join("run");
+    // Nothing is ever surer than certain.
+    let output = liseg(&[
+        "train",
+        path(&config),
+        "--out",
+        path(&run),
+        "--set",
+        "strategy.threshold=1.0",
+        "--set",
+        "training.on_trouble=\"stop\"",
+    ]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let said = stderr(&output);
+    assert!(
+        said.contains("sure of no voxel") && said.contains("epoch 2"),
+        "{said}"
+    );
+    assert!(run.join("checkpoints/last.safetensors").is_file());
+    let lines = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    assert_eq!(lines.lines().count(), 3, "{lines}");
+}

@@ -79,14 +79,18 @@ fn refuse_other_settings(prepared: &Prepared, run: &PlannedRun) -> Result<()> {
     let folder = RunFolder::open(&prepared.training_folder(run))?;
     let recorded = RunConfig::read(&folder.config_file(), &[])?;
     let wanted = ready(prepared, run)?;
-    if recorded.data.file_name() == wanted.data.file_name() && recorded.trains_like(&wanted) {
-        return Ok(());
-    }
-    Err(Error::Run {
-        path: folder.path().to_owned(),
-        reason:
-            "this run was made with other settings; remove its folder to do it anew, or choose \
+    let difference = match recorded.data.file_name() == wanted.data.file_name() {
+        true => recorded.difference(&wanted),
+        false => Some("it learnt from another dataset".into()),
+    };
+    match difference {
+        None => Ok(()),
+        Some(what) => Err(Error::Run {
+            path: folder.path().to_owned(),
+            reason: format!(
+                "this run was made with other settings: {what}; remove its folder to do it anew, or choose \
                  another --out"
-                .into(),
-    })
+            ),
+        }),
+    }
 }

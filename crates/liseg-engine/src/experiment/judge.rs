@@ -153,36 +153,65 @@ fn model_of(
     Ok(model)
 }
 
+/// Refuses an experiment whose runs could not be judged, before any of them is trained.
+pub(super) fn check_cases(settings: &EvaluationSettings, folder: &Path) -> Result<()> {
+    let (on, phases) = (&settings.on, &settings.phases);
+    match with_labels(on, phases, &Dataset::open(folder)?).is_empty() {
+        true => Err(nothing_to_judge_by(folder, on, phases)),
+        false => Ok(()),
+    }
+}
+
 /// The cases that a run is judged on.
 fn cases(judging: &Judging, folder: &Path, run: &RunFolder) -> Result<Vec<Judged>> {
-    let dataset = Dataset::open(folder)?;
     let learnt: BTreeSet<String> = run.training_cases()?.into_iter().collect();
-    let mut found = Vec::new();
-    for on in &judging.on {
-        let subset = match on {
-            EvaluateOn::Test => Subset::Test,
-            EvaluateOn::HeldBack => Subset::Labelled,
-        };
-        for case in dataset.subset(subset) {
-            let Some(label) = &case.label else { continue };
-            let phase = case.phase.as_ref();
-            let wanted = judging.phases.is_empty()
-                || phase.is_some_and(|phase| judging.phases.contains(phase));
-            if wanted && !learnt.contains(&case.id) {
-                found.push(Judged {
-                    id: case.id.clone(),
-                    image: case.image.clone(),
-                    label: label.clone(),
-                    phase: phase.cloned(),
-                });
-            }
-        }
-    }
+    let (on, phases) = (&judging.on, &judging.phases);
+    let mut found = with_labels(on, phases, &Dataset::open(folder)?);
+    found.retain(|case| !learnt.contains(&case.id));
     if found.is_empty() {
-        return Err(Error::Run {
-            path: folder.to_owned(),
-            reason: "no case with a label to judge by; see evaluate.on and evaluate.phases".into(),
-        });
+        return Err(nothing_to_judge_by(folder, on, phases));
     }
     Ok(found)
+}
+
+/// The cases with a label among those of some subsets and phases, all phases when empty.
+fn with_labels(on: &[EvaluateOn], phases: &[String], dataset: &Dataset) -> Vec<Judged> {
+    let subsets = on.iter().map(|on| match on {
+        EvaluateOn::Test => Subset::Test,
+        EvaluateOn::HeldBack => Subset::Labelled,
+    });
+    let cases = subsets.flat_map(|subset| dataset.subset(subset));
+    let wanted = cases.filter(|case| {
+        let named = |phase: &String| phases.contains(phase);
+        phases.is_empty() || case.phase.as_ref().is_some_and(named)
+    });
+    let judged = wanted.filter_map(|case| {
+        Some(Judged {
+            id: case.id.clone(),
+            image: case.image.clone(),
+            label: case.label.clone()?,
+            phase: case.phase.clone(),
+        })
+    });
+    judged.collect()
+}
+
+fn nothing_to_judge_by(folder: &Path, on: &[EvaluateOn], phases: &[String]) -> Error {
+    let places = on.iter().map(|on| match on {
+        EvaluateOn::Test => "labelsTs",
+        EvaluateOn::HeldBack => "labelsTr, not learnt from",
+    });
+    let places: Vec<&str> = places.collect();
+    let phases = match phases {
+        [] => String::new(),
+        some => format!(" of {}", some.join(", ")),
+    };
+    Error::Run {
+        path: folder.to_owned(),
+        reason: format!(
+            "no case{phases} has a label to judge by (evaluate.on: {}); add labels, change evaluate.on or \
+             evaluate.phases, or take datasets.target.path out to let a phantom stand in",
+            places.join("; ")
+        ),
+    }
 }

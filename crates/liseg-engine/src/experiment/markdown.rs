@@ -119,8 +119,15 @@ impl ResultTable {
             }
             false => "",
         };
+        let others = match &self.stand_ins[..] {
+            [] => String::new(),
+            names => format!(
+                "A phantom stood in for datasets.{}: rows that learn from it are not the paper's. ",
+                names.join(" and datasets.")
+            ),
+        };
         format!(
-            "{phantom}Means over patients, with 95 % bootstrap intervals; seeds and folds are averaged case by \
+            "{phantom}{others}Means over patients, with 95 % bootstrap intervals; seeds and folds are averaged case by \
              case first. The difference is that of Dice from {} on the same patients, p is Wilcoxon's signed-rank test \
              with Holm's correction over the table.",
             self.baseline()
@@ -222,6 +229,7 @@ mod tests {
             name: "t".into(),
             description: String::new(),
             phantom: false,
+            stand_ins: Vec::new(),
             rows: vec![row],
         }
     }
@@ -250,5 +258,7 @@ mod tests {
         table.phantom = true;
         let text = table.markdown();
         assert!(!text.contains("paper: DSC") && text.contains("phantom"));
+        table.stand_ins = vec!["atlas".into()];
+        assert!(table.note().contains("datasets.atlas"));
     }
 }

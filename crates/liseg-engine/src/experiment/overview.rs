@@ -158,6 +158,7 @@ mod tests {
             name: "e".into(),
             description: String::new(),
             phantom: false,
+            stand_ins: Vec::new(),
             rows,
         };
         let found = table.overviews();
@@ -187,6 +188,7 @@ mod tests {
             name: "e".into(),
             description: String::new(),
             phantom: false,
+            stand_ins: Vec::new(),
             rows,
         };
         assert!(table.overview_note().contains("own control"));

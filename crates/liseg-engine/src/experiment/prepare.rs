@@ -3,6 +3,7 @@
 use super::config::{DatasetSource, Experiment};
 use super::event::ExperimentEvent;
 use super::grid::{ExperimentPlan, PlannedRun};
+use super::judge::check_cases;
 use crate::{Error, Result};
 use liseg_data::{Dataset, Fingerprint, Plan, PreprocessOptions, preprocess_dataset};
 use std::collections::BTreeMap;
@@ -67,6 +68,7 @@ pub fn prepare(
             datasets.insert(name.clone(), raw_dataset(name, source, drawn, on_event)?);
         }
     }
+    check_cases(&experiment.evaluate, &datasets["target"])?;
     let mut plans: BTreeMap<&str, Plan> = BTreeMap::new();
     let mut order: Vec<&String> = experiment.datasets.keys().collect();
     order.sort_by_key(|name| experiment.datasets[*name].plan_of.is_some());

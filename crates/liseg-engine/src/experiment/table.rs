@@ -1,7 +1,7 @@
 //! What became of an experiment, in numbers.
 
 use super::config::Experiment;
-use super::grid::PlannedRun;
+use super::grid::{Method, PlannedRun};
 use super::prepare::Prepared;
 use crate::{Error, Result, run::write_file};
 use liseg_metrics::{
@@ -80,6 +80,8 @@ pub struct ResultTable {
     pub description: String,
     /// Whether a phantom stood in for the data that results are judged on.
     pub phantom: bool,
+    /// The other datasets for which a phantom stood in, such as one that weights come from.
+    pub stand_ins: Vec<String>,
     /// The rows.
     pub rows: Vec<Row>,
 }
@@ -120,8 +122,8 @@ impl ResultTable {
                     row.distribution.clone_from(distribution);
                     let figures = &experiment.variants[method.variant].paper;
                     let shown = experiment.datasets["target"].paper
-                        && !prepared.phantoms["target"]
-                        && experiment.variants[method.variant].name == method.name;
+                        && experiment.variants[method.variant].name == method.name
+                        && !learns_from_a_phantom(experiment, prepared, method);
                     row.paper = figures
                         .iter()
                         .find(|f| shown && f.phase == *phase && f.distribution == *distribution)
@@ -135,6 +137,7 @@ impl ResultTable {
             name: experiment.name.clone(),
             description: experiment.description.clone(),
             phantom: prepared.phantoms["target"],
+            stand_ins: stand_ins(experiment, prepared),
             rows,
         })
     }
@@ -154,6 +157,28 @@ impl ResultTable {
         }
         Ok(())
     }
+}
+
+/// The datasets but the one judged on for which a phantom stood in.
+fn stand_ins(experiment: &Experiment, prepared: &Prepared) -> Vec<String> {
+    let sources = experiment.datasets.iter();
+    let standing = sources.filter(|(name, source)| {
+        name.as_str() != "target" && source.path.is_some() && prepared.phantoms[*name]
+    });
+    standing.map(|(name, _)| name.clone()).collect()
+}
+
+/// Whether a method, or one that it starts from, learns from phantoms, or is judged on them.
+fn learns_from_a_phantom(experiment: &Experiment, prepared: &Prepared, method: &Method) -> bool {
+    let source = &experiment.datasets[&method.dataset];
+    let parts = source.labelled_from.iter().chain(&source.unlabelled_from);
+    let mut names = parts.chain([&method.dataset]);
+    let methods = &prepared.plan.methods;
+    let first = method.after.as_ref();
+    let first = first.and_then(|name| methods.iter().find(|method| method.name == *name));
+    prepared.phantoms["target"]
+        || names.any(|name| prepared.phantoms[name])
+        || first.is_some_and(|first| learns_from_a_phantom(experiment, prepared, first))
 }
 
 /// Phases and distributions that occur: every phase with all vendors, and apart where both kinds do.

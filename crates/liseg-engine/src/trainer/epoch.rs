@@ -26,11 +26,7 @@ impl Trainer<'_> {
         let vitals = self.strategy.vitals()?;
         let mean = |sum: f64| sum / per_epoch as f64;
         let p = &mut self.progress;
-        let mut terms: BTreeMap<String, f64> = p
-            .sums
-            .iter()
-            .map(|(name, sum)| (name.clone(), mean(*sum)))
-            .collect();
+        let mut terms = p.means();
         terms.extend(vitals.iter().map(|&(name, value)| (name.to_owned(), value)));
         let sentinels = self.strategy.sentinels();
         let warnings = watch(&sentinels, &terms, score, &mut p.troubles);
@@ -93,7 +89,8 @@ impl Trainer<'_> {
         let Some((_, score)) = scores.first() else {
             return Ok(None);
         };
-        if self.progress.best.is_none_or(|best| *score > best) {
+        let better = self.progress.best.is_none_or(|best| *score > best);
+        if better && self.config.validation.keep_best {
             self.progress.best = Some(*score);
             let facts = self.model_facts()?;
             save_predictors(

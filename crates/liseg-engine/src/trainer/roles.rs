@@ -19,6 +19,7 @@ pub(super) fn assign_cases(config: &RunConfig, cases: &[Case]) -> Result<CaseRol
         fold = reduce_labels(fold, cases, budget, config.seed)?;
     }
     let phases = &config.unlabelled_phases;
+    check_phases(phases, cases)?;
     let of_wanted_phase: BTreeSet<&str> = cases
         .iter()
         .filter(|case| phases.is_empty() || case.phase.as_ref().is_some_and(|p| phases.contains(p)))
@@ -34,6 +35,23 @@ pub(super) fn assign_cases(config: &RunConfig, cases: &[Case]) -> Result<CaseRol
             .filter(wanted)
             .collect(),
         validation: fold.validation,
+    })
+}
+
+/// Refuses a phase that no case has: it is misspelt, or this is other data.
+fn check_phases(phases: &[String], cases: &[Case]) -> Result<()> {
+    let known: BTreeSet<&str> = cases.iter().filter_map(|c| c.phase.as_deref()).collect();
+    let Some(strange) = phases.iter().find(|phase| !known.contains(phase.as_str())) else {
+        return Ok(());
+    };
+    let known: Vec<&str> = known.into_iter().collect();
+    let known = match &known[..] {
+        [] => "cases.json would say which phase a case is of".into(),
+        some => format!("there are {}", some.join(", ")),
+    };
+    Err(Error::Setting {
+        field: "unlabelled_phases",
+        reason: format!("no case has phase {strange}; {known}"),
     })
 }
 
@@ -132,6 +150,19 @@ mod tests {
             ]
         };
         (0..4).flat_map(of_patient).collect()
+    }
+
+    #[test]
+    fn a_phase_that_no_case_has_is_refused() {
+        let mut config = RunConfig::new("d");
+        config.unlabelled_phases = vec!["DWI".into(), "T2W".into()];
+        let error = assign_cases(&config, &cases()).unwrap_err().to_string();
+        assert!(
+            error.contains("T2W") && error.contains("DWI, GED4, T2WI"),
+            "{error}"
+        );
+        config.unlabelled_phases.pop();
+        assert_eq!(assign_cases(&config, &cases()).unwrap().unlabelled.len(), 4);
     }
 
     fn patients(ids: &[String]) -> BTreeSet<&str> {

@@ -85,16 +85,22 @@ pub(super) fn refuse_other_run(
     folder: &RunFolder,
 ) -> Result<()> {
     let recorded = RunConfig::read(&folder.config_file(), &[])?;
-    let same_strategy = folder.strategy().is_none_or(|name| name == strategy);
-    if same_strategy && recorded.trains_like(config) {
-        return Ok(());
+    let difference = match folder.strategy() {
+        Some(name) if name != strategy => {
+            Some(format!("the strategy was {name} and is now {strategy}"))
+        }
+        _ => recorded.difference(config),
+    };
+    match difference {
+        None => Ok(()),
+        Some(what) => Err(Error::Run {
+            path: folder.config_file(),
+            reason: format!(
+                "the run was started with other settings: {what}; resume it with the same config, or choose \
+                 another --out"
+            ),
+        }),
     }
-    Err(Error::Run {
-        path: folder.config_file(),
-        reason: "the run was started with other settings; resume it with the same config, or \
-                 choose another --out"
-            .into(),
-    })
 }
 
 /// The learning rate of a step: the schedule's, with a linear warm-up.
