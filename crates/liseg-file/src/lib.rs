@@ -80,13 +80,19 @@ pub fn make_with<E: From<io::Error>>(
 fn beside(path: &Path) -> io::Result<NamedTempFile> {
     let folder = path
         .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        // The system would speak of the temporary file, whose name nobody knows.
+        let reason = format!("there is no folder {}", folder.display());
+        return Err(io::Error::new(io::ErrorKind::NotFound, reason));
+    }
     let mut builder = tempfile::Builder::new();
     builder.prefix(".liseg-").suffix(".tmp");
     // The user's umask still applies.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder.unwrap_or(Path::new(".")))
+    builder.tempfile_in(folder)
 }
 
 fn finish(file: NamedTempFile, path: &Path) -> io::Result<()> {
@@ -125,7 +131,8 @@ mod tests {
         assert!(failed.is_err());
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "old");
         assert_eq!(names(folder.path()), ["a"]);
-        assert!(write(folder.path().join("nowhere/a"), "").is_err());
+        let nowhere = write(folder.path().join("nowhere/a"), "").unwrap_err();
+        assert!(nowhere.to_string().ends_with("nowhere"), "{nowhere}");
     }
 
     #[test]
