@@ -30,10 +30,14 @@ impl<F: Read + Seek> Safetensors<F> {
     pub fn open(mut file: F) -> Result<Self, Refusal> {
         let length = file.seek(SeekFrom::End(0)).map_err(|e| e.to_string())?;
         file.rewind().map_err(|e| e.to_string())?;
-        let mut start = [0; 8];
-        file.read_exact(&mut start)
-            .map_err(|_| incomplete("it has no header"))?;
-        let header_length = u64::from_le_bytes(start);
+        let mut start = [0; 9];
+        let whole = file.read_exact(&mut start).is_ok();
+        // The header is a JSON object: other kinds of files show at once.
+        let (true, [size @ .., b'{']) = (whole, start) else {
+            return Err(foreign());
+        };
+        let header_length = u64::from_le_bytes(size);
+        file.seek(SeekFrom::Start(8)).map_err(|e| e.to_string())?;
         let length = length
             .checked_sub(8)
             .and_then(|n| n.checked_sub(header_length))
@@ -134,9 +138,13 @@ impl<F: Read + Seek> Safetensors<F> {
     }
 }
 
+fn foreign() -> Refusal {
+    Refusal("this is no safetensors file or bundle".to_owned())
+}
+
 fn incomplete(what: &str) -> Refusal {
     Refusal(format!(
-        "not a complete safetensors file ({what}); delete it, or take another checkpoint"
+        "not a complete safetensors file ({what}); get it again, or take another checkpoint"
     ))
 }
 
@@ -218,6 +226,8 @@ mod tests {
         for length in 0..whole.len() {
             assert!(all(&whole[..length]).is_err(), "{length}");
         }
+        let other = all(b"a text of some length").unwrap_err();
+        assert!(other.0.contains("no safetensors file"), "{other}");
         assert!(
             all(&file(TWO, b"abcdefgh"))
                 .unwrap_err()
