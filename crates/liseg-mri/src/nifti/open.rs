@@ -14,10 +14,12 @@ pub(crate) fn open(path: &Path) -> Result<(Header, Source)> {
     let mut bytes = [0; 540];
     let found = source.read(&mut bytes[..348])?;
     if found < 348 && bytes[..2] != GZIP {
-        return Err(Error::Truncated {
+        let reason = format!(
+            "it has {found} bytes and is too short: the header alone takes 348; copy or export it again"
+        );
+        return Err(Error::NotNifti {
             path: path.to_owned(),
-            expected: 348,
-            found: found as u64,
+            reason,
         });
     }
     let mut fields = match recognise(path, &bytes)? {
