@@ -88,12 +88,12 @@ impl Dataset {
     /// Finds the cases of a data set; opens no image.
     ///
     /// # Errors
-    /// [`Error::Io`] and [`Error::Json`] for a missing or malformed `dataset.json` or `cases.json`,
-    /// [`Error::Channels`] for several channels, [`Error::Dataset`] when there is no image at all, or
-    /// when one case id occurs twice.
+    /// [`Error::Io`] and [`Error::Json`] for an unreadable or malformed `dataset.json` or `cases.json`,
+    /// [`Error::Channels`] for several channels, [`Error::Dataset`] when there is no `dataset.json` or no
+    /// image at all, or when one case id occurs twice.
     pub fn open(folder: &Path) -> Result<Self> {
         let file = folder.join("dataset.json");
-        let description = DatasetDescription::read(&file)?;
+        let description = DatasetDescription::of_folder(folder)?;
         let bad = |reason| Error::Json {
             path: file.clone(),
             reason,
@@ -495,7 +495,8 @@ mod tests {
         }
 
         let empty = tempfile::tempdir().unwrap();
-        assert!(matches!(Dataset::open(empty.path()), Err(Error::Io { .. })));
+        let message = Dataset::open(empty.path()).unwrap_err().to_string();
+        assert!(message.contains("no dataset.json"), "{message}");
         let text = r#"{"labels": {"background": 0, "liver": 1}}"#;
         std::fs::write(empty.path().join("dataset.json"), text).unwrap();
         let message = Dataset::open(empty.path()).unwrap_err().to_string();

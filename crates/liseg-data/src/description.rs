@@ -96,6 +96,25 @@ impl DatasetDescription {
         })
     }
 
+    /// Reads the `dataset.json` of a data set's folder.
+    pub(crate) fn of_folder(folder: &Path) -> Result<Self> {
+        let file = folder.join("dataset.json");
+        if file.is_file() {
+            return Self::read(&file);
+        }
+        let reason = if folder.is_dir() {
+            "it has no dataset.json; expected an nnU-Net raw dataset (imagesTr, labelsTr, dataset.json)"
+        } else if folder.exists() {
+            "it is a file; expected the folder of an nnU-Net raw dataset"
+        } else {
+            "there is no such folder"
+        };
+        Err(Error::Dataset {
+            folder: folder.to_owned(),
+            reason: reason.to_owned(),
+        })
+    }
+
     /// Writes `dataset.json`, whole or not at all.
     ///
     /// Version 1 lists files; [`DatasetDescription::write_v1`] takes the lists, which are empty here.

@@ -399,7 +399,13 @@ impl CaseStore {
     pub fn open(folder: &Path) -> Result<Self> {
         let index_path = folder.join("store.json");
         if !index_path.exists() {
-            let reason = "there is no store.json: preprocessing was not finished; run it again";
+            let reason = if !folder.is_dir() {
+                "there is no such folder"
+            } else if folder.join("imagesTr").is_dir() {
+                "it is a raw dataset; run `liseg preprocess` and give the folder that it makes"
+            } else {
+                "there is no store.json: preprocessing was not finished; run it again"
+            };
             return Err(Error::store(folder, reason));
         }
         let index: Index = json::read(&index_path)?;
@@ -563,6 +569,8 @@ mod tests {
         assert!(message().contains("case_1.safetensors"), "{}", message());
         std::fs::remove_file(path("store.json")).unwrap();
         assert!(message().contains("not finished"), "{}", message());
+        std::fs::create_dir(path("imagesTr")).unwrap();
+        assert!(message().contains("raw dataset"), "{}", message());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// Lists the images of a raw data set, version 1 or 2; every channel becomes a case of its own.
 pub(super) fn survey(folder: &Path) -> Result<Survey> {
-    let description = DatasetDescription::read(&folder.join("dataset.json"))?;
+    let description = DatasetDescription::of_folder(folder)?;
     let labels = description
         .labels
         .iter()
