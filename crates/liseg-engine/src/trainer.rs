@@ -10,7 +10,7 @@ use crate::run::{CaseRoles, EpochRecord, RunFolder};
 use crate::state::ProgressState;
 use crate::tensorboard::EventWriter;
 use crate::{Error, Result, RunConfig, batches};
-use liseg_data::{Case, CaseStore, Loader, LoaderConfig, Pipelines};
+use liseg_data::{Case, CaseStore, Loader, LoaderConfig, Pipelines, Plan};
 use liseg_nn::tch::Device;
 use liseg_nn::{GradientScaler, Precision, ScaledStep, checkpoint};
 use liseg_ssl::{NetworkFactory, Progress, StepContext, Strategy};
@@ -120,6 +120,18 @@ pub fn train_own(
     trainer.run(on_event, stop)
 }
 
+/// What can be told of a run before any work: its plan, its cases, the shape of its network.
+pub(crate) fn lay_out(
+    config: &RunConfig,
+    store: &CaseStore,
+) -> Result<(Plan, CaseRoles, Architecture)> {
+    let plan = plan_for(config, store.plan())?;
+    let cases: Vec<Case> = store.cases().iter().map(|case| as_case(case)).collect();
+    let roles = assign_cases(config, &cases)?;
+    let shape = network_shape(config, &plan)?;
+    Ok((plan, roles, shape))
+}
+
 /// Makes a strategy from a factory of networks.
 pub type BuildStrategy<'a> =
     dyn FnMut(&mut NetworkFactory<'_>) -> liseg_ssl::Result<Box<dyn Strategy>> + 'a;
@@ -148,11 +160,8 @@ impl<'a> Trainer<'a> {
         let device = config.device.resolve()?;
         config.precision.check(device)?;
         let store = Arc::new(CaseStore::open(&config.data)?);
-        let plan = plan_for(config, store.plan())?;
-        let cases: Vec<Case> = store.cases().iter().map(|case| as_case(case)).collect();
-        let roles = assign_cases(config, &cases)?;
+        let (plan, roles, shape) = lay_out(config, &store)?;
         let pipelines = pipelines(config)?;
-        let shape = network_shape(config, &plan)?;
         let strategy = build_strategy(config, &shape, device, build)?;
         check_roles(strategy.as_ref(), &roles)?;
         let parameters = strategy.learners()[0].network().parameters().count();

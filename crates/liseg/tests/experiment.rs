@@ -125,6 +125,37 @@ fn a_grid_becomes_a_table_and_is_not_run_twice() {
     );
 }
 
+/// What is wrong with the last run is said before the first one is trained.
+#[test]
+fn wrong_runs_are_told_before_any_is_trained() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = write_experiment(folder.path());
+    let text = std::fs::read_to_string(&file).unwrap();
+    let out = folder.path().join("out");
+    for (from, to, told) in [
+        ("label_budgets = [1, 2]", "label_budgets = [1, 100]", "100"),
+        (
+            "name = \"first\"",
+            "name = \"first\"\nset.network.widths = [4, 4]",
+            "widths",
+        ),
+        (
+            "on = [\"test\", \"held-back\"]",
+            "phases = [\"T2WI\"]",
+            "T2WI",
+        ),
+    ] {
+        std::fs::write(&file, text.replace(from, to)).unwrap();
+        let output = liseg(&["experiment", path(&file), "--out", path(&out)]);
+        assert!(
+            !output.status.success() && stderr(&output).contains(told),
+            "{}",
+            stderr(&output)
+        );
+        assert!(!out.join("runs").exists(), "{told}");
+    }
+}
+
 #[test]
 fn seeds_at_the_same_time_learn_what_they_learn_one_by_one() {
     let folder = tempfile::tempdir().unwrap();

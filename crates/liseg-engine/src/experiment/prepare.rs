@@ -4,8 +4,9 @@ use super::config::{DatasetSource, Experiment};
 use super::event::ExperimentEvent;
 use super::grid::{ExperimentPlan, PlannedRun};
 use super::judge::check_cases;
+use crate::trainer::lay_out;
 use crate::{Error, Result};
-use liseg_data::{Dataset, Fingerprint, Plan, PreprocessOptions, preprocess_dataset};
+use liseg_data::{CaseStore, Dataset, Fingerprint, Plan, PreprocessOptions, preprocess_dataset};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -88,12 +89,29 @@ pub fn prepare(
         }
         plans.insert(name, plan);
     }
+    check_runs(&plan)?;
     Ok(Prepared {
         folder: folder.to_owned(),
         datasets,
         phantoms,
         plan,
     })
+}
+
+/// Lays out every run, so that the last one's wrong settings are told before the first one is trained.
+fn check_runs(plan: &ExperimentPlan) -> Result<()> {
+    let mut stores: BTreeMap<&Path, CaseStore> = BTreeMap::new();
+    for run in &plan.runs {
+        let data = run.config.data.as_path();
+        if !stores.contains_key(data) {
+            stores.insert(data, CaseStore::open(data)?);
+        }
+        lay_out(&run.config, &stores[data]).map_err(|error| Error::Config {
+            path: PathBuf::from(format!("run `{}`", run.id)),
+            reason: error.to_string(),
+        })?;
+    }
+    Ok(())
 }
 
 /// The folder of a dataset that is there, else of the phantom that stands in, drawn into `drawn`.
