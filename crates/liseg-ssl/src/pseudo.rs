@@ -60,6 +60,7 @@ pub fn confident_labels(logits: &Tensor, threshold: f64) -> Result<(Tensor, Tens
 #[cfg(test)]
 mod tests {
     use super::*;
+    use liseg_morphology::connected_components;
     use liseg_nn::tch::Device;
     use proptest::prelude::*;
 
@@ -73,6 +74,8 @@ mod tests {
                 prop_assert!(clean(&once, connectivity).unwrap().equal(&once));
                 prop_assert_eq!((&label - &once).min().int64_value(&[]), 0);
                 prop_assert_eq!(once.max().int64_value(&[]), label.max().int64_value(&[]));
+                let kept = tensor_to_labels(&once.select(0, 0).gt(0)).unwrap().mapv(|v| v > 0);
+                prop_assert!(connected_components(kept.view(), connectivity).count() <= 1);
             }
         }
 
