@@ -35,7 +35,7 @@ pub use folder::{
     predict_files,
 };
 pub use gaussian::{Weighting, importance_map, importance_profile};
-pub use inputs::{ImageFile, find_images, image_files};
+pub use inputs::{ImageFile, cases_without_image, find_images, image_files};
 pub use memory::{CaseMemory, MemoryPlan, gibibytes};
 pub use model::Model;
 pub use postprocess::{Postprocessing, Step};

@@ -35,33 +35,59 @@ struct Listed {
 ///   the same place below the output; files are named after their phase.
 ///
 /// # Errors
-/// [`Error::Io`] when the path cannot be read; [`Error::Run`] when there is no image, or a list names one
-/// that is not there.
+/// [`Error::Io`] when the path cannot be read; [`Error::Run`] for a file of another kind or the folder of
+/// a whole data set, when there is no image, or when a list names one that is not there.
 pub fn find_images(path: &Path) -> Result<Vec<ImageFile>> {
+    let refuse = |reason: &str| Error::Run {
+        path: path.to_owned(),
+        reason: reason.to_owned(),
+    };
     let metadata = std::fs::metadata(path).map_err(Error::io(path))?;
     if metadata.is_file() {
-        return if path.extension().is_some_and(|e| e == "json") {
-            listed(path)
-        } else {
-            Ok(vec![ImageFile {
+        return match stem(path) {
+            _ if is_list(path) => listed(path),
+            Some(_) => Ok(vec![ImageFile {
                 image: path.to_owned(),
                 name: mask_name(path),
                 phase: None,
-            }])
+            }]),
+            None => Err(refuse(
+                "no image; expected a .nii, a .nii.gz or a cases.json",
+            )),
         };
+    }
+    if path.join("dataset.json").is_file() {
+        return Err(refuse("is a dataset; give its imagesTs (or imagesTr)"));
     }
     let mut found = below(path, Path::new(""), 0)?;
     if found.is_empty() {
-        let reason = "no .nii or .nii.gz file here or below; give an image, a folder of images, a \
-                      folder of patients, or a cases.json";
-        return Err(Error::Run {
-            path: path.to_owned(),
-            reason: reason.into(),
-        });
+        return Err(refuse(
+            "no .nii or .nii.gz file here or below; give an image, a folder of images, a folder of \
+             patients, or a cases.json",
+        ));
     }
     found.sort_by(|a, b| a.image.cmp(&b.image));
     take_phases(path, &mut found)?;
     Ok(found)
+}
+
+/// How many cases of a `cases.json` have no image beside it, and are not among [`find_images`]; 0 for
+/// anything else than a list.
+///
+/// # Errors
+/// As [`find_images`].
+pub fn cases_without_image(path: &Path) -> Result<usize> {
+    if !is_list(path) {
+        return Ok(0);
+    }
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let list = read_list(path)?;
+    let without = list.iter().filter(|case| image_of(folder, case).is_none());
+    Ok(without.count())
+}
+
+fn is_list(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "json") && path.is_file()
 }
 
 /// The NIfTI images at a path: the file itself, or those directly inside a folder, by name.
@@ -102,16 +128,33 @@ fn below(folder: &Path, relative: &Path, depth: usize) -> Result<Vec<ImageFile>>
     if found.is_empty() && depth < DEEPEST {
         folders.sort();
         for path in folders {
-            let Some(name) = path
-                .file_name()
-                .filter(|n| !n.to_string_lossy().starts_with('.'))
-            else {
+            let Some(name) = path.file_name() else {
                 continue;
             };
+            let text = name.to_string_lossy();
+            // nnU-Net's labelsTr and labelsTs are masks.
+            if text.starts_with('.') || text.starts_with("labels") {
+                continue;
+            }
             found.extend(below(&path, &relative.join(name), depth + 1)?);
         }
     }
     Ok(found)
+}
+
+/// The image of a listed case, where it is there.
+fn image_of(folder: &Path, case: &Listed) -> Option<PathBuf> {
+    let candidates: Vec<PathBuf> = match &case.image {
+        Some(image) => vec![folder.join(image)],
+        None => ["", "imagesTs", "images"]
+            .iter()
+            .flat_map(|part| {
+                [".nii.gz", "_0000.nii.gz", ".nii", "_0000.nii"]
+                    .map(|ending| folder.join(part).join(format!("{}{ending}", case.id)))
+            })
+            .collect(),
+    };
+    candidates.into_iter().find(|path| path.is_file())
 }
 
 fn listed(file: &Path) -> Result<Vec<ImageFile>> {
@@ -122,19 +165,8 @@ fn listed(file: &Path) -> Result<Vec<ImageFile>> {
     };
     let mut found = Vec::new();
     for case in read_list(file)? {
-        let candidates: Vec<PathBuf> = match &case.image {
-            Some(image) => vec![folder.join(image)],
-            None => ["", "imagesTs", "images"]
-                .iter()
-                .flat_map(|part| {
-                    [".nii.gz", "_0000.nii.gz", ".nii", "_0000.nii"]
-                        .map(|ending| folder.join(part).join(format!("{}{ending}", case.id)))
-                })
-                .collect(),
-        };
-        let there = candidates.iter().find(|path| path.is_file());
-        let image = match (there, &case.image) {
-            (Some(image), _) => image.clone(),
+        let image = match (image_of(folder, &case), &case.image) {
+            (Some(image), _) => image,
             (None, Some(image)) => {
                 let reason = format!("case `{}`: {} is not there", case.id, image.display());
                 return Err(refuse(reason));
@@ -233,6 +265,13 @@ mod tests {
             ["Vendor_A/1-A/GED4", "Vendor_A/1-A/T2", "Vendor_B1/7-B/T2"]
         );
         assert_eq!(found[1].phase.as_deref(), Some("T2"));
+        touch(root, &["set/labelsTs/a.nii", "set/imagesTs/a_0000.nii"]);
+        assert_eq!(names(&root.join("set")), ["imagesTs/a"]);
+        touch(root, &["set/dataset.json"]);
+        for (wrong, part) in [("set", "imagesTs"), ("flat/notes.txt", ".nii.gz")] {
+            let message = find_images(&root.join(wrong)).unwrap_err().to_string();
+            assert!(message.contains(part), "{message}");
+        }
         std::fs::create_dir(root.join("empty")).unwrap();
         let message = find_images(&root.join("empty")).unwrap_err().to_string();
         assert!(message.contains("cases.json"), "{message}");
@@ -249,6 +288,8 @@ mod tests {
                        {"id": "training_case"}]"#;
         std::fs::write(&list, text).unwrap();
         assert_eq!(names(&list), ["one", "two"]);
+        assert_eq!(cases_without_image(&list).unwrap(), 1);
+        assert_eq!(cases_without_image(root).unwrap(), 0);
         let found = find_images(&root.join("imagesTs")).unwrap();
         assert_eq!(found[0].phase.as_deref(), Some("GED4"));
         for wrong in [

@@ -66,7 +66,9 @@ impl SlidingWindow {
             });
         }
         if !(step > 0.0 && step <= 1.0) {
-            let reason = format!("{step} must lie in 0..=1, as a share of the tile; 0.5 is usual");
+            let reason = format!(
+                "{step} is no share of the tile; expected more than 0, at most 1, and 0.5 is usual"
+            );
             return Err(Error::Setting {
                 field: "step",
                 reason,

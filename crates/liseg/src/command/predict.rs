@@ -5,7 +5,7 @@ use super::memory_size::MemorySize;
 use super::{Failure, Outcome, Result, Shared, interrupt, print_json, progress};
 use liseg::engine::predict::{
     FolderOptions, FolderOutcome, ImageFile, Mean, MemoryPlan, Model, Postprocessing, PredictEvent,
-    Storage, Tta, find_images, gibibytes, predict_cases,
+    Storage, Tta, cases_without_image, find_images, gibibytes, predict_cases,
 };
 use liseg::nn::Precision;
 use liseg::nn::tch::Device;
@@ -66,7 +66,12 @@ pub(crate) struct ModelArguments {
     #[arg(long, value_name = "AXES", default_value = "none")]
     tta: Tta,
     /// How far the window moves, as a share of the patch.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.5)]
+    #[arg(
+        long,
+        value_name = "SHARE",
+        default_value_t = 0.5,
+        allow_negative_numbers = true
+    )]
     step: f64,
     /// What is averaged over networks: probabilities or logits.
     #[arg(long, value_name = "WHAT", default_value = "probabilities")]
@@ -107,7 +112,7 @@ pub(crate) struct CleaningArguments {
     #[arg(long)]
     fill_holes: bool,
     /// Remove components smaller than this, in ml.
-    #[arg(long, value_name = "ML")]
+    #[arg(long, value_name = "ML", allow_negative_numbers = true)]
     minimum_volume: Option<f64>,
     /// Leave masks as the networks say, whatever is stored with the model.
     #[arg(long, conflicts_with_all = ["keep_largest", "fill_holes", "minimum_volume"])]
@@ -199,6 +204,13 @@ enum PrecisionChoice {
 impl Predict {
     pub(crate) fn run(&self, shared: &Shared) -> Result<Outcome> {
         let mut images = find_images(&self.input)?;
+        let without = cases_without_image(&self.input)?;
+        if without > 0 {
+            let list = self.input.display();
+            let line =
+                format!("{without} cases of {list} have no image beside it and are left out");
+            progress::note(shared, None, &line);
+        }
         if let Some(part) = self.part {
             images = part.of(images);
         }
