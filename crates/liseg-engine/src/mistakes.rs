@@ -134,17 +134,19 @@ fn judge(
 
 fn count(
     case: &str,
-    maps: &mut dyn Iterator<Item = Result<Volume<f32>, String>>,
+    maps: &mut dyn Iterator<Item = Result<(&Path, Volume<f32>), String>>,
     truth: &LabelMap,
     what: &MistakesSettings,
 ) -> Result<CaseMistakes, String> {
-    let own = maps.next().unwrap_or(Err("no folder of maps".into()))?;
+    let (file, own) = maps.next().unwrap_or(Err("no folder of maps".into()))?;
+    let of_file = |file: &Path, error| format!("{}: {error}", file.display());
     let mistakes = Mistakes::of(&own, truth, what.label, what.threshold);
-    let mistakes = mistakes.map_err(|error| error.to_string())?;
+    let mistakes = mistakes.map_err(|error| of_file(file, error))?;
     let mut shared = Vec::new();
     for other in maps {
-        let both = Mistakes::shared(&own, &other?, truth, what.label);
-        shared.push(both.map_err(|error| error.to_string())?);
+        let (file, other) = other?;
+        let both = Mistakes::shared(&own, &other, truth, what.label);
+        shared.push(both.map_err(|error| of_file(file, error))?);
     }
     Ok(CaseMistakes {
         case: case.to_owned(),
@@ -153,11 +155,11 @@ fn count(
     })
 }
 
-fn read_map(
+fn read_map<'a>(
     folder: &Path,
-    files: &BTreeMap<String, PathBuf>,
+    files: &'a BTreeMap<String, PathBuf>,
     name: &str,
-) -> Result<Volume<f32>, String> {
+) -> Result<(&'a Path, Volume<f32>), String> {
     let Some(file) = files.get(name) else {
         let folder = folder.display();
         return Err(format!(
@@ -165,5 +167,5 @@ fn read_map(
         ));
     };
     let map = read_image(file).map_err(|error| error.to_string())?;
-    Ok(map.volume)
+    Ok((file, map.volume))
 }
