@@ -41,6 +41,15 @@ pub enum Error {
         /// What is wrong, and what to do.
         reason: String,
     },
+    /// A run is there already.
+    #[error(
+        "{path}: a run is here already; resume it with --resume, or choose another --out",
+        path = .path.display()
+    )]
+    Occupied {
+        /// The folder.
+        path: PathBuf,
+    },
     /// Gradients stopped being numbers.
     #[error(
         "iteration {iteration}: the gradients of `{network}` are not finite; the batch held {cases}. \

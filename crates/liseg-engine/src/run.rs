@@ -42,16 +42,14 @@ impl RunFolder {
     /// Makes a new run folder and writes the resolved config into it.
     ///
     /// # Errors
-    /// [`Error::Run`] when a run is there already; [`Error::Io`].
+    /// [`Error::Occupied`] when a run is there already; [`Error::Io`].
     pub fn create(path: &Path, config: &RunConfig) -> Result<Self> {
         let run = Self {
             path: path.to_owned(),
         };
         if run.config_file().exists() {
-            let reason = "a run is here already; resume it with --resume, or choose another --out";
-            return Err(Error::Run {
+            return Err(Error::Occupied {
                 path: path.to_owned(),
-                reason: reason.into(),
             });
         }
         let checkpoints = path.join("checkpoints");

@@ -180,7 +180,7 @@ fn a_collection_is_imported_verified_split_and_trained_on() {
         );
     }
     let occupied = liseg(&["import", "liqa", path(&source), "--out", path(&dataset)]);
-    assert_eq!(occupied.status.code(), Some(1));
+    assert_eq!(occupied.status.code(), Some(2));
     let unknown = liseg(&["import", "dicom", path(&source), "--out", path(&at("x"))]);
     assert_eq!(unknown.status.code(), Some(2));
 

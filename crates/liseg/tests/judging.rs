@@ -100,8 +100,18 @@ fn compare_pairs_patients_and_tells_groups_apart() {
                 "--only",
                 "phase=DWI",
             ],
-            1,
-            "in common",
+            2,
+            "no case with phase=DWI; there are GED4, T2WI",
+        ),
+        (
+            vec!["compare", path(&first), path(&second), "--only", "site=A"],
+            2,
+            "the kinds of groups are patient, phase",
+        ),
+        (
+            vec!["compare", path(&first), path(&second), "--level", "95"],
+            2,
+            "0.95",
         ),
         (vec!["compare", path(&first), "no.json"], 1, "no.json"),
     ] {
@@ -300,6 +310,17 @@ fn mistakes_say_how_sure_a_network_is_of_them() {
         "{shown}"
     );
     assert_eq!(run(&["--threshold", "1.5"]).status.code(), Some(2));
+    let moved = mask.affine().shifted([0.0, 4.0, 0.0]);
+    let elsewhere = mask.map(|&v| f32::from(v)).into_data();
+    let elsewhere = liseg::volume::Volume::new(elsewhere, moved).unwrap();
+    let file = maps.join("c_probability_1.nii.gz");
+    liseg::mri::nifti::write_image(&file, &elsewhere, None).unwrap();
+    let shown = String::from_utf8(run(&[]).stdout).unwrap();
+    assert!(
+        shown.contains(&format!("missing: c: {}", path(&file))),
+        "{shown}"
+    );
+    assert!(shown.contains(" 12.00 mm apart"), "{shown}");
     let none = run(&["--label", "2"]);
     assert_eq!(none.status.code(), Some(1));
     assert!(
@@ -328,6 +349,25 @@ fn a_report_shows_what_it_is_given() {
             "Ten livers",
         ])
     };
+    let images = |images: &str| {
+        let out = folder.path().join("pictures");
+        liseg(&[
+            "report",
+            path(&first),
+            "--out",
+            path(&out),
+            "--images",
+            images,
+        ])
+    };
+    assert_eq!(images("/no/such/folder").status.code(), Some(2));
+    let without = images(path(&run));
+    assert!(without.status.success());
+    assert!(
+        stderr(&without).contains("no picture"),
+        "{}",
+        stderr(&without)
+    );
     let refused = report(path(&run));
     assert_eq!(refused.status.code(), Some(1));
     assert!(

@@ -234,6 +234,16 @@ fn a_bundle_predicts_anywhere_and_refuses_to_be_changed() {
             stderr(&output)
         );
     }
+    let check = liseg(&["bundle", "--check", path(&run)]);
+    assert_eq!(check.status.code(), Some(2));
+    assert!(stderr(&check).contains(".liseg file"), "{}", stderr(&check));
+    std::fs::write(&bundle, "no bundle, but a text").unwrap();
+    let text = predict(&bundle, &folder.path().join("text"));
+    assert!(
+        stderr(&text).contains("no safetensors file or bundle"),
+        "{}",
+        stderr(&text)
+    );
     std::fs::write(&bundle, &bytes[..bytes.len() - 100]).unwrap();
     assert!(stderr(&predict(&bundle, &folder.path().join("cut"))).contains("model.liseg"));
 }

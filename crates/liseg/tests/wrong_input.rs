@@ -130,8 +130,104 @@ fn settings_that_cannot_be() {
     let large = train(&["--set", "training.patch_size=[2048, 2048, 2048]"]);
     refused(&large, 2, &["training.patch_size", "GiB", "smaller patch"]);
     let odd = train(&["--set", "training.patch_size=[16, 33, 32]"]);
-    refused(&odd, 1, &["33"]);
+    refused(&odd, 2, &["33"]);
     assert!(!run.exists(), "a refused run left a folder");
+}
+
+#[test]
+fn calls_that_cannot_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = write_dataset(folder.path());
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let (set, new, lost) = (path(&dataset), at("new"), at("lost/plan.json"));
+    let within = format!("{set}/imagesTr/data");
+    let labels = format!("{set}/labelsTr");
+    let masks = ["--predictions", &labels, "--references", &labels];
+    let image = format!("{set}/imagesTs/case_5_0000.nii.gz");
+    for (call, part) in [
+        (
+            &["phantom", "--out", &new, "--patients", "0"][..],
+            "patients",
+        ),
+        (
+            &["phantom", "--out", &new, "--patients", "-1"],
+            "-1 is not in",
+        ),
+        (
+            &[
+                "phantom",
+                "--out",
+                &new,
+                "--patients",
+                "2",
+                "--labelled",
+                "5",
+            ],
+            "labelled",
+        ),
+        (&["phantom", "--out", set], "not an empty folder"),
+        (&["demo", "--out", set], "not an empty folder"),
+        (
+            &["import", "nnunet", set, "--out", set],
+            "not an empty folder",
+        ),
+        (
+            &[
+                "import",
+                "nnunet",
+                set,
+                "--out",
+                &new,
+                "--foreground",
+                "spleen",
+            ],
+            "liver",
+        ),
+        (
+            &["plan", set, "--out", &new, "--patch", "16,64,65"],
+            "nearest valid patch",
+        ),
+        (&["plan", set, "--normalization-for", "XX=zscore"], "XX"),
+        (&["split", set, "--folds", "0"], "folds"),
+        (&["split", set, "--validation", "5"], "5"),
+        (&["split", set, "--unlabelled-phases", "GED9"], "GED9"),
+        (&["preprocess", set, "--out", &within], "imagesTr"),
+        (&["augment-preview", &image, "--out", "sheet.jpg"], ".png"),
+        (
+            &[&["evaluate", "--nsd-tolerance", "-1"], &masks[..]].concat(),
+            "-1",
+        ),
+    ] {
+        let output = liseg(call);
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{call:?}: {text}");
+        assert!(text.contains(part), "{call:?}: {text}");
+    }
+    assert!(!Path::new(&new).exists() && !Path::new(&within).exists());
+    refused(
+        &liseg(&["plan", set, "--out", &lost]),
+        1,
+        &["there is no folder", "lost"],
+    );
+}
+
+#[test]
+fn folders_and_files_of_another_kind() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = write_dataset(folder.path());
+    let [empty, file] = ["empty", "short.nii.gz"].map(|name| folder.path().join(name));
+    std::fs::create_dir(&empty).unwrap();
+    std::fs::write(&file, "short\n").unwrap();
+    refused(&plan(&empty), 1, &["empty", "no dataset.json", "imagesTr"]);
+    refused(&plan(&file), 1, &["short.nii.gz", "is a file"]);
+    refused(&liseg(&["info", path(&file)]), 1, &["6 bytes", "too short"]);
+    let preview = |store: &Path| {
+        let case = store.join("case_0");
+        liseg(&["augment-preview", path(&case), "--out", "sheet.png"])
+    };
+    refused(&preview(&empty), 1, &["not finished"]);
+    refused(&preview(&dataset), 1, &["raw dataset", "liseg preprocess"]);
+    refused(&preview(Path::new("/no/store")), 1, &["no such folder"]);
 }
 
 #[test]

@@ -60,6 +60,12 @@ struct Case {
 
 impl AugmentPreview {
     pub(crate) fn run(&self, shared: &Shared) -> Result<Outcome> {
+        if self.out.extension().is_none_or(|ending| ending != "png") {
+            return Err(Failure::usage(format!(
+                "--out {}: the picture is a PNG; end its name in .png",
+                self.out.display()
+            )));
+        }
         let case = self.load()?;
         let (z, y, x) = case.image.dim();
         let patch = match self.patch.as_deref() {

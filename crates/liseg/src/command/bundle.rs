@@ -1,6 +1,6 @@
 //! `liseg bundle`.
 
-use super::{Outcome, Result, Shared, print_json};
+use super::{Failure, Outcome, Result, Shared, print_json};
 use liseg::engine::predict::{read_bundle, write_bundle};
 use serde_json::json;
 use std::path::PathBuf;
@@ -27,6 +27,12 @@ impl Bundle {
         let file = self.check.as_ref().unwrap_or(&self.output);
         if self.check.is_none() {
             write_bundle(&self.sources, file)?;
+        }
+        if self.check.is_some() && file.is_dir() {
+            let folder = file.display();
+            return Err(Failure::usage(format!(
+                "{folder} is a folder; --check takes a .liseg file"
+            )));
         }
         let (contents, digest) = read_bundle(file)?;
         let bytes = std::fs::metadata(file).map_or(0, |m| m.len());

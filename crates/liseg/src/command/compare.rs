@@ -8,8 +8,8 @@ use liseg::metrics::{
     Bootstrap, Comparison, ComparisonSettings, Measure, MethodSummary, PairedDifference, Report,
 };
 use liseg::volume::Seed;
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 /// Is one method better than another? Paired differences with intervals, tests and ranks.
 ///
@@ -34,7 +34,12 @@ pub(crate) struct Compare {
     #[arg(long, value_name = "KIND=NAME")]
     only: Option<String>,
     /// Coverage of the intervals.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.95)]
+    #[arg(
+        long,
+        value_name = "SHARE",
+        default_value_t = 0.95,
+        allow_negative_numbers = true
+    )]
     level: f64,
     /// Bootstrap samples of each interval.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
@@ -60,7 +65,7 @@ impl Compare {
             .into_iter()
             .map(|given| {
                 let mut report = Report::read_json(&given.path)?;
-                self.keep_group(&mut report)?;
+                self.keep_group(&mut report, &given.path)?;
                 Ok((given.name, report))
             })
             .collect::<Result<Vec<_>>>()?;
@@ -81,7 +86,7 @@ impl Compare {
 }
 
 impl Compare {
-    fn keep_group(&self, report: &mut Report) -> Result<()> {
+    fn keep_group(&self, report: &mut Report, file: &Path) -> Result<()> {
         let Some(only) = &self.only else {
             return Ok(());
         };
@@ -90,10 +95,36 @@ impl Compare {
                 "--only {only}: expected KIND=NAME, such as phase=T2WI"
             )));
         };
+        let there = groups_there(report, kind);
         let belongs = |group: &BTreeMap<String, String>| group.get(kind).is_some_and(|n| n == name);
         report.cases.retain(|case| belongs(&case.group));
         report.missing.retain(|case| belongs(&case.group));
+        if report.cases.is_empty() && report.missing.is_empty() {
+            let file = file.display();
+            return Err(Failure::usage(format!(
+                "{file}: no case with {only}; {there}"
+            )));
+        }
         Ok(())
+    }
+}
+
+/// The groups of a kind, or else the kinds, that cases belong to.
+fn groups_there(report: &Report, kind: &str) -> String {
+    let cases = report.cases.iter().map(|case| &case.group);
+    let groups: Vec<_> = cases
+        .chain(report.missing.iter().map(|case| &case.group))
+        .collect();
+    let list = |names: BTreeSet<&String>| {
+        let names: Vec<&str> = names.into_iter().map(String::as_str).collect();
+        names.join(", ")
+    };
+    let names: BTreeSet<&String> = groups.iter().filter_map(|group| group.get(kind)).collect();
+    let kinds: BTreeSet<&String> = groups.iter().flat_map(|group| group.keys()).collect();
+    match (names.is_empty(), kinds.is_empty()) {
+        (false, _) => format!("there are {}", list(names)),
+        (true, false) => format!("the kinds of groups are {}", list(kinds)),
+        (true, true) => "it tells no groups; `liseg evaluate --cases` adds them".to_owned(),
     }
 }
 

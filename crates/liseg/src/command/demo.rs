@@ -1,6 +1,7 @@
 //! `liseg demo`.
 
 use super::evaluate::{cases_beside, evaluate_with_progress, print_report};
+use super::occupied::refuse_occupied;
 use super::plan::{print_plan, report_findings};
 use super::predict::predict_with_progress;
 use super::train::{apply_shared, train_with_progress};
@@ -46,6 +47,7 @@ const WIDTHS: [i64; 6] = [8, 16, 32, 64, 128, 128];
 
 impl Demo {
     pub(crate) fn run(&self, shared: &Shared) -> Result<Outcome> {
+        refuse_occupied(&self.out)?;
         let start = Instant::now();
         let stages = Stages {
             out: &self.out,

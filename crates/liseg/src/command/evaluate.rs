@@ -31,7 +31,12 @@ pub(crate) struct Evaluate {
     #[arg(long, value_name = "NAME", default_value = "monai")]
     convention: String,
     /// Within how many millimetres a surface point counts as right for NSD.
-    #[arg(long, value_name = "MM", default_value_t = 3.0)]
+    #[arg(
+        long,
+        value_name = "MM",
+        default_value_t = 3.0,
+        allow_negative_numbers = true
+    )]
     nsd_tolerance: f64,
     /// What counts where a mask is empty: worst (Dice 0, the image's diagonal; an empty reference is
     /// refused), exclude, both-empty-is-perfect, or a distance in mm.
@@ -51,6 +56,12 @@ impl Evaluate {
         let convention = self.convention.parse::<Convention>();
         let convention =
             convention.map_err(|error| Failure::usage(format!("--convention: {error}")))?;
+        if !(0.0..f64::INFINITY).contains(&self.nsd_tolerance) {
+            return Err(Failure::usage(format!(
+                "--nsd-tolerance {}: expected a number of mm, 0 or more",
+                self.nsd_tolerance
+            )));
+        }
         let what = Evaluation {
             predictions: self.predictions.clone(),
             references: self.references.clone(),

@@ -59,6 +59,7 @@ impl From<liseg::engine::Error> for Failure {
         match error {
             Error::Config { .. }
             | Error::Setting { .. }
+            | Error::Occupied { .. }
             | Error::Augment(_)
             | Error::Network(
                 liseg::nn::Error::Device { .. }
@@ -66,6 +67,7 @@ impl From<liseg::engine::Error> for Failure {
                 | liseg::nn::Error::Setting { .. },
             )
             | Error::Strategy(liseg::ssl::Error::Start { .. }) => Self::usage(text),
+            Error::Data(error) => error.into(),
             _ => Self::work(text),
         }
     }
@@ -79,7 +81,12 @@ impl From<liseg::nn::Error> for Failure {
 
 impl From<liseg::data::Error> for Failure {
     fn from(error: liseg::data::Error) -> Self {
-        Self::work(chain(&error))
+        use liseg::data::Error;
+        let text = chain(&error);
+        match error {
+            Error::Setting { .. } | Error::Patch { .. } => Self::usage(text),
+            _ => Self::work(text),
+        }
     }
 }
 
@@ -91,13 +98,23 @@ impl From<liseg::mri::Error> for Failure {
 
 impl From<liseg::metrics::Error> for Failure {
     fn from(error: liseg::metrics::Error) -> Self {
-        Self::work(chain(&error))
+        use liseg::metrics::Error;
+        let text = chain(&error);
+        match error {
+            Error::Level { .. } | Error::Setting { .. } => Self::usage(text),
+            _ => Self::work(text),
+        }
     }
 }
 
 impl From<liseg::phantom::Error> for Failure {
     fn from(error: liseg::phantom::Error) -> Self {
-        Self::work(chain(&error))
+        use liseg::phantom::Error;
+        let text = chain(&error);
+        match error {
+            Error::Config { .. } | Error::Name { .. } | Error::Occupied { .. } => Self::usage(text),
+            _ => Self::work(text),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! `liseg import`.
 
 use super::failure::chain;
+use super::occupied::refuse_occupied;
 use super::{Outcome, Result, Shared, print_json, progress};
 use liseg::data::{ImportOptions, ImportReport, Layout, Placement, Remark, RemarkKind, import};
 use serde_json::json;
@@ -40,6 +41,7 @@ pub(crate) struct Import {
 
 impl Import {
     pub(crate) fn run(&self, shared: &Shared) -> Result<Outcome> {
+        refuse_occupied(&self.out)?;
         let survey = self.layout.survey(&self.source)?;
         let bar = progress::bar(shared, survey.cases.len() as u64, "importing");
         let options = ImportOptions {

@@ -1,5 +1,8 @@
 //! Sizes of memory as people write them.
 
+/// Without a unit fewer bytes are a slip.
+const LEAST_BARE: f64 = 1024.0 * 1024.0;
+
 /// A number of bytes: `3GiB`, `800MB`, `1.5 G`, `2000000000`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MemorySize(pub(crate) u64);
@@ -24,6 +27,9 @@ impl std::str::FromStr for MemorySize {
             _ => return Err(format!("`{unit}` is no unit; write GiB, MiB, GB or MB")),
         };
         match number.parse::<f64>() {
+            Ok(bytes) if unit.is_empty() && 0.0 < bytes && bytes < LEAST_BARE => {
+                Err(format!("{number} bytes; did you mean {number}GiB?"))
+            }
             Ok(number) if number > 0.0 => Ok(Self((number * scale) as u64)),
             _ => Err("expected a size such as 3GiB or 800MB".into()),
         }
@@ -40,10 +46,12 @@ mod tests {
             ("3GiB", 3 << 30),
             ("1.5 g", 3 << 29),
             ("800MB", 800_000_000),
-            ("12", 12),
+            ("12000000", 12_000_000),
         ] {
             assert_eq!(text.parse(), Ok(MemorySize(bytes)), "{text}");
         }
+        let bare = "3".parse::<MemorySize>().unwrap_err();
+        assert!(bare.contains("3GiB"), "{bare}");
         for wrong in ["", "GiB", "3 bananas", "0", "-1G"] {
             assert!(wrong.parse::<MemorySize>().is_err(), "{wrong}");
         }

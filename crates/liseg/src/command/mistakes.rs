@@ -28,7 +28,12 @@ pub(crate) struct MistakesVerb {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
     label: u8,
     /// The confidence from which on a network is sure, 0.5 to 1; weak-to-strong believes 0.95.
-    #[arg(long, value_name = "CONFIDENCE", default_value_t = 0.95)]
+    #[arg(
+        long,
+        value_name = "CONFIDENCE",
+        default_value_t = 0.95,
+        allow_negative_numbers = true
+    )]
     threshold: f64,
 }
 

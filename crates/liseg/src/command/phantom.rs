@@ -17,14 +17,29 @@ pub(crate) struct Phantom {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Training patients.
-    #[arg(long, value_name = "N", default_value_t = 12)]
-    patients: usize,
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 12,
+        allow_negative_numbers = true
+    )]
+    patients: u16,
     /// Training patients whose GED4 scan has a mask.
-    #[arg(long, value_name = "N", default_value_t = 4)]
-    labelled: usize,
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 4,
+        allow_negative_numbers = true
+    )]
+    labelled: u16,
     /// Held-out patients, all phases with masks; every fourth from a vendor that training lacks.
-    #[arg(long, value_name = "N", default_value_t = 4)]
-    test: usize,
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 4,
+        allow_negative_numbers = true
+    )]
+    test: u16,
     /// How fine the images are.
     #[arg(long, value_enum, default_value_t = Detail::Small)]
     resolution: Detail,
@@ -53,7 +68,7 @@ impl Phantom {
     pub(crate) fn run(&self, shared: &Shared) -> Result<Outcome> {
         let config = PhantomConfig::default()
             .with_seed(Seed(shared.seed.unwrap_or(0)))
-            .with_patients(self.patients, self.labelled, self.test)
+            .with_patients(self.patients.into(), self.labelled.into(), self.test.into())
             .with_resolution(match self.resolution {
                 Detail::Small => Resolution::Small,
                 Detail::Medium => Resolution::Medium,

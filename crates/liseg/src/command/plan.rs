@@ -1,5 +1,6 @@
 //! `liseg plan`.
 
+use super::phases::check_phases;
 use super::{Failure, Outcome, Result, Shared, print_json, progress};
 use liseg::data::{
     Dataset, Finding, Fingerprint, NnunetPlanner, Normalization, Plan, PlanNetwork, PlanOptions,
@@ -79,6 +80,11 @@ impl Wishes {
             }
     }
 
+    fn check(&self, dataset: &Dataset) -> Result<()> {
+        let phases = self.normalization_for.iter().map(|(phase, _)| phase);
+        check_phases("--normalization-for", phases, dataset)
+    }
+
     fn options(&self) -> PlanOptions {
         PlanOptions {
             spacing: self.spacing,
@@ -108,6 +114,7 @@ pub(super) fn parse_zyx<T: FromStr>(text: &str) -> std::result::Result<[T; 3], S
 impl PlanVerb {
     pub(crate) fn run(&self, shared: &Shared) -> Result<Outcome> {
         let dataset = Dataset::open(&self.dataset)?;
+        self.wishes.check(&dataset)?;
         let (plan, fingerprint) = measure_and_plan(&dataset, &self.wishes, shared)?;
         plan.write(&self.out)?;
         if let Some(file) = &self.fingerprint {
@@ -232,6 +239,7 @@ pub(crate) fn read_or_make(
     if let Some(file) = file {
         return Ok(Plan::read(file)?);
     }
+    wishes.check(dataset)?;
     let earlier = out.join("plan.json");
     if wishes.are_none() && earlier.is_file() {
         let plan = Plan::read(&earlier)?;

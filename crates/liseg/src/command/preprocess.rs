@@ -7,7 +7,7 @@ use liseg::data::{
     Dataset, PreprocessOptions, Report, StoredPrecision, available_memory, preprocess_dataset,
 };
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Bring a dataset's images to the plan's grid, ready for training.
 ///
@@ -46,6 +46,7 @@ pub(crate) struct Preprocess {
 impl Preprocess {
     pub(crate) fn run(&self, shared: &Shared) -> Result<Outcome> {
         let dataset = Dataset::open(&self.dataset)?;
+        refuse_raw_folders(&self.out, &self.dataset)?;
         let plans = self.plans.as_deref();
         let plan = read_or_make(plans, &dataset, &self.wishes, &self.out, shared)?;
         let options = PreprocessOptions {
@@ -96,6 +97,26 @@ impl Preprocess {
                 self.out.display()
             );
         }
+    }
+}
+
+/// Refuses a folder in which preprocessed cases would lie among the raw ones.
+fn refuse_raw_folders(out: &Path, dataset: &Path) -> Result<()> {
+    let absolute = std::path::absolute(out).unwrap_or_else(|_| out.to_owned());
+    let there = absolute
+        .ancestors()
+        .find_map(|part| part.canonicalize().ok());
+    let raw = ["imagesTr", "labelsTr", "imagesUn", "imagesTs", "labelsTs"];
+    let inside = |name: &str| {
+        let raw = dataset.join(name).canonicalize();
+        raw.is_ok_and(|raw| there.as_ref().is_some_and(|there| there.starts_with(raw)))
+    };
+    match raw.into_iter().find(|name| inside(name)) {
+        Some(name) => Err(Failure::usage(format!(
+            "--out {}: it lies in {name} of the dataset; name a folder elsewhere",
+            out.display()
+        ))),
+        None => Ok(()),
     }
 }
 

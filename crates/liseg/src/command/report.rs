@@ -1,10 +1,10 @@
 //! `liseg report`.
 
 use super::named::{Named, named};
-use super::{Failure, Outcome, Result, Shared, print_json};
+use super::{Failure, Outcome, Result, Shared, print_json, progress};
 use liseg::report::{EvaluationSpec, ReportSpec, RunSpec, write_report};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// One self-contained HTML page about runs and evaluations.
 ///
@@ -32,6 +32,12 @@ pub(crate) struct ReportVerb {
 
 impl ReportVerb {
     pub(crate) fn run(&self, shared: &Shared) -> Result<Outcome> {
+        if let Some(folder) = self.images.as_ref().filter(|folder| !folder.is_dir()) {
+            let folder = folder.display();
+            return Err(Failure::usage(format!(
+                "--images {folder}: there is no such folder"
+            )));
+        }
         let mut spec = ReportSpec {
             title: self.title.clone(),
             summary: vec![("LiSeg".into(), env!("CARGO_PKG_VERSION").into())],
@@ -42,6 +48,11 @@ impl ReportVerb {
             self.add(&mut spec, source)?;
         }
         let page = write_report(&spec, &self.out)?;
+        if let Some(folder) = self.images.as_ref().filter(|_| !has_pictures(&self.out)) {
+            let folder = folder.display();
+            let line = format!("warning: no picture could be drawn of the images in {folder}");
+            progress::note(shared, None, &line);
+        }
         if shared.json {
             print_json(&json!({ "report": page }));
         } else {
@@ -69,4 +80,9 @@ impl ReportVerb {
         }
         Ok(())
     }
+}
+
+fn has_pictures(report: &Path) -> bool {
+    let overlays = std::fs::read_dir(report.join("overlays"));
+    overlays.is_ok_and(|mut files| files.next().is_some())
 }

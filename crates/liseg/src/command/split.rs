@@ -1,5 +1,6 @@
 //! `liseg split`.
 
+use super::phases::check_phases;
 use super::{Failure, Outcome, Result, Shared, print_json};
 use liseg::data::{
     Case, Dataset, Fold, Subset, choose_unlabelled, folds, holdout, nnunet_folds, reduce_labels,
@@ -58,6 +59,7 @@ fn parse_share(text: &str) -> std::result::Result<(String, usize), String> {
 impl Split {
     pub(crate) fn run(&self, shared: &Shared) -> Result<Outcome> {
         let dataset = Dataset::open(&self.dataset)?;
+        check_phases("--unlabelled-phases", &self.unlabelled_phases, &dataset)?;
         let seed = Seed(shared.seed.unwrap_or(0));
         let made = self.make(&dataset, seed, shared.seed)?;
         let out = self

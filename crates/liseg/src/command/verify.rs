@@ -28,6 +28,12 @@ pub(crate) struct Verify {
 
 impl Verify {
     pub(crate) fn run(&self, shared: &Shared) -> Result<Outcome> {
+        if self.dataset.is_file() {
+            let file = self.dataset.display();
+            return Err(Failure::work(format!(
+                "{file} is a file; expected the folder of a dataset"
+            )));
+        }
         if !self.dataset.is_dir() {
             let folder = self.dataset.display();
             return Err(Failure::work(format!("there is no folder {folder}")));
