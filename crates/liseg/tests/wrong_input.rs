@@ -125,7 +125,7 @@ fn settings_that_cannot_be() {
     refused(
         &misspelt,
         2,
-        &["supervised.toml", "`epoch`", "did you mean `epochs`?"],
+        &["--set", "`epoch`", "did you mean `epochs`?"],
     );
     let large = train(&["--set", "training.patch_size=[2048, 2048, 2048]"]);
     refused(&large, 2, &["training.patch_size", "GiB", "smaller patch"]);
