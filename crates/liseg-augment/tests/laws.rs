@@ -418,7 +418,7 @@ fn drawn_parameters_stay_within_the_presets_ranges() {
                     assert!(value[0] == 0.0 && (0.1..=2.0).contains(&value[1]));
                 }
                 Params::Brightness { factors, .. } | Params::Contrast { factors, .. } => {
-                    assert!((0.5..=1.5).contains(&factors[0].value));
+                    assert!((0.1..=2.0).contains(&factors[0].value));
                 }
                 _ => {}
             }
