@@ -179,9 +179,11 @@ pub struct Cps {
     learners: [Learner; 2],
 }
 
-/// Names of the logged losses of the two networks.
+/// Names of the logged losses of the two networks: on labels, on pseudo labels of unlabelled and of
+/// labelled patches.
 const SUPERVISED: [&str; 2] = ["supervised", "supervised_b"];
 const PSEUDO: [&str; 2] = ["pseudo", "pseudo_b"];
+const PSEUDO_LABELLED: [&str; 2] = ["pseudo_labelled", "pseudo_labelled_b"];
 
 impl Cps {
     /// Trains two networks that start different.
@@ -246,6 +248,7 @@ impl Cps {
                 let mut total = supervised;
                 if pseudo_weight > 0.0 {
                     let cross = self.pseudo_loss.terms(scales, &pseudo[1 - i])?.total;
+                    context.record(PSEUDO_LABELLED[i], &cross, share)?;
                     total = total.f_add(&cross.f_mul_scalar(pseudo_weight)?)?;
                 }
                 context.backward(&total, share)?;

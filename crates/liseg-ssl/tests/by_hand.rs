@@ -14,13 +14,14 @@
 mod common;
 
 use common::Pointwise;
-use liseg_nn::OptimiserConfig;
+use liseg_morphology::Connectivity;
 use liseg_nn::loss::DiceCrossEntropy;
 use liseg_nn::tch::{Device, Tensor};
+use liseg_nn::{OptimiserConfig, SegmentationNet};
 use liseg_ssl::{
     AmplitudeAxes, Batch, Bcp, BcpConfig, Cps, CpsConfig, Labelled, MeanTeacher, MeanTeacherConfig,
     Midss, MidssConfig, PasteBox, Progress, StepContext, Strategy, Supervised, SupervisedConfig,
-    Unlabelled, WeakToStrong, WeakToStrongConfig,
+    Unlabelled, WeakToStrong, WeakToStrongConfig, draw_kept, draw_spared,
 };
 use liseg_volume::Seed;
 use rand::RngExt;
@@ -91,7 +92,7 @@ fn tensor(patches: [[f64; 8]; 2]) -> Tensor {
     Tensor::from_slice(&flat).view([2, 1, 2, 2, 2])
 }
 
-fn batch(strong_views: usize) -> Batch {
+fn batch(strong_views: usize, unlabelled: [[f64; 8]; 2]) -> Batch {
     let labels: Vec<i64> = LABELS.iter().flatten().map(|&y| y as i64).collect();
     Batch {
         labelled: Some(Labelled {
@@ -100,14 +101,14 @@ fn batch(strong_views: usize) -> Batch {
             valid: None,
         }),
         unlabelled: Some(Unlabelled {
-            image: tensor(UNLABELLED),
+            image: tensor(unlabelled),
             strong: (0..strong_views).map(|view| tensor(strong(view))).collect(),
             valid: None,
         }),
     }
 }
 
-fn network(theta: Theta) -> Box<dyn liseg_nn::SegmentationNet> {
+fn network(theta: Theta) -> Box<dyn SegmentationNet> {
     let [w0, w1, b0, b1] = theta.map(|v| v as f32);
     Pointwise::boxed([w0, w1], [b0, b1])
 }
@@ -118,12 +119,19 @@ fn check(strategy: impl Strategy, objective: &dyn Fn(&Theta) -> f64) {
 }
 
 /// The same in the step of a run with that seed.
-fn check_step(mut strategy: impl Strategy, seed: Seed, objective: &dyn Fn(&Theta) -> f64) {
+fn check_step(strategy: impl Strategy, seed: Seed, objective: &dyn Fn(&Theta) -> f64) {
+    let batch = batch(strategy.request().strong_views, UNLABELLED);
+    check_batch(strategy, (&batch, seed), objective);
+}
+
+/// The same on a batch of its own.
+fn check_batch(
+    mut strategy: impl Strategy,
+    (batch, seed): (&Batch, Seed),
+    objective: &dyn Fn(&Theta) -> f64,
+) {
     let mut context = StepContext::new(PROGRESS, 2).with_seed(seed);
-    let request = strategy.request();
-    strategy
-        .step(&batch(request.strong_views), &mut context)
-        .unwrap();
+    strategy.step(batch, &mut context).unwrap();
     let parameters = strategy.learners()[0].network().parameters();
     let found: Vec<f64> = ["weight", "bias"]
         .iter()
@@ -250,6 +258,41 @@ fn bidirectional_copy_paste() {
 }
 
 #[test]
+fn bidirectional_copy_paste_cleans_pseudo_labels() {
+    // The other network calls x ≤ 5/6 foreground. Of the voxels (z, y, x) of a patch, in storage order, 0 touches
+    // 1, 2 and 4 alone by a face.
+    let unlabelled = [
+        [0.5, 1.75, 1.25, 3.0, 2.0, 0.875, -0.5, -2.5],
+        [-2.5, 0.375, 1.5, 0.875, 3.5, 1.0, 0.625, 4.0],
+    ];
+    let seen = unlabelled.map(|patch| patch.map(|x| label(&OTHER, x)));
+    assert_eq!(seen, [[1, 0, 0, 0, 0, 0, 1, 1], [1, 1, 0, 0, 0, 0, 1, 0]]);
+    let cleaned = [[0, 0, 0, 0, 0, 0, 1, 1], [1, 1, 0, 0, 0, 0, 0, 0]];
+    let config = BcpConfig {
+        box_share: 0.5,
+        pretraining: 0.0,
+        connectivity: Connectivity::Face,
+        ..BcpConfig::default()
+    };
+    let strategy = Bcp::new(config, [network(THETA), network(THETA)], adam()).unwrap();
+    let batch = batch(0, unlabelled);
+    let strategy = taught_by_another(strategy);
+    check_batch(strategy, (&batch, Seed(0)), &|theta| {
+        let loss = |patch: [f64; 8], labels: [usize; 8], crop: bool| {
+            let all = voxels(&[patch], &[labels]);
+            let (inside, outside) = all.split_at(1);
+            let voxels = if crop { inside } else { outside };
+            let count = voxels.len() as f64;
+            0.5 * (dice(theta, voxels, 1, 1e-5) + cross_entropy(theta, voxels, count))
+        };
+        loss(LABELLED[0], LABELS[0], false)
+            + 0.5 * loss(unlabelled[0], cleaned[0], true)
+            + 0.5 * loss(unlabelled[1], cleaned[1], false)
+            + loss(LABELLED[1], LABELS[1], true)
+    });
+}
+
+#[test]
 fn midss() {
     let config = MidssConfig {
         box_probability: 0.0,
@@ -278,26 +321,28 @@ fn midss() {
     });
 }
 
-/// The boxes that MiDSS draws for both pairs in a run with that seed.
-fn midss_boxes(seed: Seed) -> [[bool; 8]; 2] {
+/// The box that a strategy draws for one purpose in a run with that seed.
+fn drawn_box(seed: Seed, purpose: &str, stream: u64) -> [bool; 8] {
     let context = StepContext::new(PROGRESS, 2).with_seed(seed);
-    [0, 1].map(|pair| {
-        let mut rng = context.stream("midss/box", pair);
-        let _whether: f64 = rng.random();
-        let drawn = PasteBox::random([2, 2, 2], &mut rng);
-        let mask = drawn.mask([2, 2, 2], Device::Cpu).unwrap().flatten(0, -1);
-        std::array::from_fn(|voxel| mask.int64_value(&[voxel as i64]) == 1)
-    })
+    let mut rng = context.stream(purpose, stream);
+    let _whether: f64 = rng.random();
+    let drawn = PasteBox::random([2, 2, 2], &mut rng);
+    let mask = drawn.mask([2, 2, 2], Device::Cpu).unwrap().flatten(0, -1);
+    std::array::from_fn(|voxel| mask.int64_value(&[voxel as i64]) == 1)
+}
+
+/// A seed with which all of these boxes hold a part of the patch and no more, and the boxes.
+fn seed_with_boxes<const N: usize>(purpose: &str) -> (Seed, [[bool; 8]; N]) {
+    let is_mixed = |of: &[bool; 8]| of.contains(&true) && of.contains(&false);
+    let boxes = |seed: Seed| std::array::from_fn(|i| drawn_box(seed, purpose, i as u64));
+    let found = (0..1000).map(|seed| (Seed(seed), boxes(Seed(seed))));
+    let mut found = found.filter(|(_, boxes)| boxes.iter().all(is_mixed));
+    found.next().unwrap()
 }
 
 #[test]
 fn midss_with_boxes() {
-    let is_mixed = |of: &[bool; 8]| of.contains(&true) && of.contains(&false);
-    let seed = (0..100)
-        .map(Seed)
-        .find(|&seed| midss_boxes(seed).iter().all(is_mixed));
-    let seed = seed.unwrap();
-    let inside = midss_boxes(seed);
+    let (seed, inside): (Seed, [[bool; 8]; 2]) = seed_with_boxes("midss/box");
     let config = MidssConfig {
         box_probability: 1.0,
         amplitude_axes: AmplitudeAxes::Off,
@@ -365,4 +410,118 @@ fn weak_to_strong() {
             0.5 * (supervised + 0.5 * (view(0) + view(1)))
         });
     }
+}
+
+/// One of both strong views: what the teacher says of each voxel, boxes of the other patch pasted in.
+fn with_boxes(view: usize, inside: &[[bool; 8]; 4]) -> Vec<(f64, usize, f64)> {
+    let images = strong(view);
+    let voxel = |patch: usize, voxel: usize| {
+        let x = UNLABELLED[patch][voxel];
+        let y = label(&OTHER, x);
+        let sure = f64::from(u8::from(p(&OTHER, x, y) >= 0.6));
+        (images[patch][voxel], y, sure)
+    };
+    (0..16)
+        .map(|i| (i / 8, i % 8))
+        .map(|(patch, i)| {
+            let pasted = inside[patch * 2 + view][i];
+            voxel(if pasted { 1 - patch } else { patch }, i)
+        })
+        .collect()
+}
+
+#[test]
+fn weak_to_strong_with_boxes() {
+    let (seed, inside) = seed_with_boxes("weak-to-strong/box");
+    let config = WeakToStrongConfig {
+        loss: DiceCrossEntropy::cross_entropy(),
+        threshold: 0.6,
+        cutmix_probability: 1.0,
+        channel_dropout: false,
+        ..WeakToStrongConfig::default()
+    };
+    let strategy = WeakToStrong::new(config, [network(THETA), network(THETA)], adam()).unwrap();
+    check_step(taught_by_another(strategy), seed, &|theta| {
+        let view = |number| cross_entropy(theta, &with_boxes(number, &inside), 16.0);
+        let supervised = cross_entropy(theta, &voxels(&LABELLED, &LABELS), 16.0);
+        0.5 * (supervised + 0.5 * (view(0) + view(1)))
+    });
+}
+
+/// [`Pointwise`] whose two products with the voxel are features that a strategy may perturb.
+struct TwoFeatures(Box<dyn SegmentationNet>);
+
+impl SegmentationNet for TwoFeatures {
+    fn forward_scales(&self, images: &Tensor) -> liseg_nn::Result<Vec<Tensor>> {
+        self.0.forward_scales(images)
+    }
+    fn forward(&self, images: &Tensor) -> liseg_nn::Result<Tensor> {
+        self.0.forward(images)
+    }
+    fn forward_perturbed(
+        &self,
+        images: &Tensor,
+        perturb: &mut dyn FnMut(usize, Tensor) -> liseg_nn::Result<Tensor>,
+    ) -> liseg_nn::Result<Tensor> {
+        let of = |name| self.parameters().get(name).unwrap();
+        Ok(perturb(0, images * of("weight"))? + of("bias"))
+    }
+    fn parameters(&self) -> &liseg_nn::Parameters {
+        self.0.parameters()
+    }
+    fn parameters_mut(&mut self) -> &mut liseg_nn::Parameters {
+        self.0.parameters_mut()
+    }
+    fn classes(&self) -> i64 {
+        2
+    }
+    fn stride_product(&self) -> [usize; 3] {
+        [1; 3]
+    }
+    fn head_prefixes(&self) -> Vec<String> {
+        vec![]
+    }
+}
+
+#[test]
+fn weak_to_strong_with_channel_dropout() {
+    let config = WeakToStrongConfig {
+        loss: DiceCrossEntropy::cross_entropy(),
+        threshold: 0.6,
+        cutmix_probability: 0.0,
+        ..WeakToStrongConfig::default()
+    };
+    // A patch that is not spared keeps one feature in view 1 and the other in view 2.
+    let draws = |seed| {
+        let context = StepContext::new(PROGRESS, 2).with_seed(seed);
+        let spared = draw_spared(2, &mut context.stream("weak-to-strong/spared", 0));
+        let kept = draw_kept(
+            2,
+            &mut context.stream("weak-to-strong/dropout", 1 - spared[0] as u64),
+        );
+        (spared[0], kept)
+    };
+    let seed = (0..1000)
+        .map(Seed)
+        .find(|&seed| draws(seed).1 == [true, false]);
+    let seed = seed.unwrap();
+    let spared = draws(seed).0;
+    let networks =
+        [0, 1].map(|_| Box::new(TwoFeatures(network(THETA))) as Box<dyn SegmentationNet>);
+    let strategy = WeakToStrong::new(config, networks, adam()).unwrap();
+    check_step(taught_by_another(strategy), seed, &|theta| {
+        let [w0, w1, b0, b1] = *theta;
+        let patch = |view: usize, patch: usize| {
+            let dropped = match (patch == spared, view) {
+                (true, _) => *theta,
+                (false, 0) => [2.0 * w0, 0.0, b0, b1],
+                (false, _) => [0.0, 2.0 * w1, b0, b1],
+            };
+            let taught = with_boxes(view, &[[false; 8]; 4]);
+            cross_entropy(&dropped, &taught[patch * 8..patch * 8 + 8], 16.0)
+        };
+        let views = patch(0, 0) + patch(0, 1) + patch(1, 0) + patch(1, 1);
+        let supervised = cross_entropy(theta, &voxels(&LABELLED, &LABELS), 16.0);
+        0.5 * (supervised + 0.5 * views)
+    });
 }

@@ -13,7 +13,8 @@
 mod common;
 
 use common::{Table, golden, images};
-use liseg_morphology::Connectivity;
+use liseg_morphology::{Connectivity, connected_components};
+use liseg_nn::bridge::tensor_to_labels;
 use liseg_nn::loss::DiceCrossEntropy;
 use liseg_nn::tch::{Device, Kind, Tensor};
 use liseg_nn::{OptimiserConfig, SegmentationNet, schedule};
@@ -21,15 +22,21 @@ use liseg_ssl::{
     Batch, Cps, CpsConfig, Decay, FrequencyWindow, Guidance, Labelled, PasteBox, Progress,
     Reduction, RegionDice, Scope, StepContext, Strategy, Teacher, TeacherLogits, Unlabelled, clean,
     complementary_factors, hard_labels, masked_loss, mix_amplitudes, mix_spectra, paste,
-    paste_images, published_half_width, region_loss, relative_sides, share_of_run, sides_in_voxels,
-    softmax_difference, stepped_ramp, sure_cross_entropy, with_partner,
+    paste_images, published_half_width, region_cross_entropy, region_loss, relative_sides,
+    share_of_run, sides_in_voxels, softmax_difference, stepped_ramp, sure_cross_entropy,
+    with_partner,
 };
 use serde_json::Value;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 
 /// A case, its tensors, and how its outputs are compared.
 struct Case<'a> {
     json: &'a Value,
     of: &'a dyn Fn(&str) -> Option<Tensor>,
+    /// Outputs that have been compared.
+    compared: RefCell<BTreeSet<String>>,
 }
 
 impl Case<'_> {
@@ -65,11 +72,31 @@ impl Case<'_> {
         serde_json::from_value(self.json[part][name].clone()).unwrap()
     }
 
+    /// An output to compare; every one of a case has to be asked for.
+    fn output(&self, name: &str) -> &Value {
+        self.compared.borrow_mut().insert(name.to_owned());
+        &self.json["outputs"][name]
+    }
+
+    fn has(&self, output: &str) -> bool {
+        !self.json["outputs"][output].is_null()
+    }
+
+    /// Compares an output without tolerance.
+    fn check_exact<T: serde::de::DeserializeOwned + PartialEq + Debug>(
+        &self,
+        output: &str,
+        found: &T,
+    ) {
+        let expected: T = serde_json::from_value(self.output(output).clone()).unwrap();
+        assert_eq!(*found, expected, "{} {output}", self.name());
+    }
+
     /// Compares one output, a number or a tensor, by the rule of the case.
     fn check(&self, output: &str, found: &Tensor) {
         let rule = &self.json["tolerance"][output];
         let what = format!("{} {output}", self.name());
-        let expected = match &self.json["outputs"][output] {
+        let expected = match self.output(output) {
             Value::String(_) => (self.of)(&format!("out.{output}")).unwrap(),
             number => Tensor::from(number.as_f64().unwrap()),
         };
@@ -85,8 +112,8 @@ impl Case<'_> {
     }
 
     fn check_numbers(&self, output: &str, found: &[f64]) {
-        let expected: Vec<f64> = match &self.json["outputs"][output] {
-            Value::Array(_) => self.list("outputs", output),
+        let expected: Vec<f64> = match self.output(output) {
+            list @ Value::Array(_) => serde_json::from_value(list.clone()).unwrap(),
             number => vec![number.as_f64().unwrap()],
         };
         let rule = &self.json["tolerance"][output];
@@ -103,9 +130,24 @@ impl Case<'_> {
     }
 }
 
-/// Runs `check` on every case of a group and insists on their number.
+/// Runs `check` on every case of a group and insists on their number, and on all outputs of each.
 fn every_case(group: &str, expected: usize, check: &dyn Fn(&Case<'_>)) {
-    let seen = golden(group, &mut |json, of| check(&Case { json, of }));
+    let seen = golden(group, &mut |json, of| {
+        let case = Case {
+            json,
+            of,
+            compared: RefCell::default(),
+        };
+        check(&case);
+        let outputs = json["outputs"].as_object().unwrap();
+        let compared = case.compared.borrow();
+        let left: Vec<&String> = outputs.keys().filter(|o| !compared.contains(*o)).collect();
+        assert!(
+            left.is_empty(),
+            "{}: nothing compares {left:?}",
+            case.name()
+        );
+    });
     assert_eq!(seen, expected, "{group}");
 }
 
@@ -113,8 +155,8 @@ fn unknown(case: &Case<'_>) {
     panic!("{}: nothing checks `{}`", case.name(), case.op());
 }
 
-/// The gradients of both networks after one step of CPS.
-fn cps_gradients(config: &CpsConfig, case: &Case<'_>) -> [Tensor; 2] {
+/// The gradients of both networks in one step of CPS, and its logged terms.
+fn cps_step(config: &CpsConfig, case: &Case<'_>) -> ([Tensor; 2], BTreeMap<&'static str, f64>) {
     let (a, b, label) = (
         case.input("logits_a"),
         case.input("logits_b"),
@@ -149,7 +191,7 @@ fn cps_gradients(config: &CpsConfig, case: &Case<'_>) -> [Tensor; 2] {
         let grad = network.parameters().get("logits").unwrap().grad();
         grad.narrow(0, 0, all)
     };
-    [of(0), of(1)]
+    ([of(0), of(1)], context.log().unwrap())
 }
 
 fn cps_config(case: &Case<'_>) -> CpsConfig {
@@ -175,9 +217,34 @@ fn cross_pseudo_supervision() {
                 },
                 ..cps_config(case)
             };
-            let [a, b] = cps_gradients(&config, case);
+            let ([a, b], log) = cps_step(&config, case);
             case.check("grad_a", &a);
             case.check("grad_b", &b);
+            let both = |term: &str, twin: &str| log[term] + log[twin];
+            let labelled = both("pseudo_labelled", "pseudo_labelled_b");
+            let unlabelled = both("pseudo", "pseudo_b");
+            let (l, u) = (config.labelled as f64, config.unlabelled as f64);
+            let joint = (l * labelled + u * unlabelled) / (l + u);
+            let cross = match config.reduction {
+                Reduction::Sum => labelled + unlabelled,
+                Reduction::Joint => joint,
+            };
+            case.check_numbers("cps_joint_mean", &[joint]);
+            for (output, found) in [
+                ("supervised_a", log["supervised"]),
+                ("supervised_b", log["supervised_b"]),
+                ("cps_labelled", labelled),
+                ("cps_unlabelled", unlabelled),
+                (
+                    "total",
+                    both("supervised", "supervised_b") + config.weight * cross,
+                ),
+            ] {
+                // Two networks that are one have their common mean alone.
+                if case.has(output) || case.name() != "identical_networks" {
+                    case.check_numbers(output, &[found]);
+                }
+            }
         }
         "cps_medical_loss" => {
             let ramp = schedule::sigmoid_ramp(case.count("ramp_position") as u64, 200);
@@ -192,7 +259,10 @@ fn cross_pseudo_supervision() {
                 },
                 ..cps_config(case)
             };
-            let pseudo = cps_gradients(&config, case);
+            let (pseudo, log) = cps_step(&config, case);
+            let mut total = weight * (log["pseudo"] + log["pseudo_b"]);
+            case.check_numbers("pseudo_a", &[log["pseudo"]]);
+            case.check_numbers("pseudo_b", &[log["pseudo_b"]]);
             for (i, side) in ["a", "b"].into_iter().enumerate() {
                 let logits = case.leaf(&format!("logits_{side}"));
                 let label = case.label("label");
@@ -208,7 +278,9 @@ fn cross_pseudo_supervision() {
                 case.check(&format!("supervised_{side}"), &loss);
                 loss.backward();
                 case.check(&format!("grad_{side}"), &(logits.grad() + &pseudo[i]));
+                total += loss.double_value(&[]);
             }
+            case.check_numbers("total", &[total]);
         }
         "cps_cutmix" => {
             let (first, second) = (
@@ -264,17 +336,23 @@ fn connectivity(case: &Case<'_>) -> Connectivity {
     }
 }
 
+/// The two halves of the loss of a region.
+fn dice_and_cross_entropy(logits: &Tensor, label: &Tensor, region: &Tensor) -> [Tensor; 2] {
+    let log_p = logits.log_softmax(1, Kind::Float);
+    let dice = RegionDice::SampleLinear.loss(&log_p.exp(), label, Some(region));
+    let cross_entropy = region_cross_entropy(&log_p, label, region);
+    [dice.unwrap(), cross_entropy.unwrap()]
+}
+
 #[test]
 fn bidirectional_copy_paste() {
     every_case("bcp", 23, &|case| match case.op() {
         "bcp_box_size" => {
             let shape: [usize; 3] = case.list("inputs", "shape");
             let size = PasteBox::sides_of_share(shape, case.number("ratio"));
-            assert_eq!(size, case.list::<[usize; 3]>("outputs", "size"));
-            let offsets: [usize; 3] = case.list("outputs", "offsets_per_axis");
-            assert_eq!(PasteBox::offsets(shape, size), offsets, "{}", case.name());
-            let zeros: usize = case.list("outputs", "zero_voxels");
-            assert_eq!(size.iter().product::<usize>(), zeros);
+            case.check_exact("size", &size);
+            case.check_exact("offsets_per_axis", &PasteBox::offsets(shape, size));
+            case.check_exact("zero_voxels", &size.iter().product::<usize>());
         }
         "bcp_mix" => {
             let inside = case.input("mask").eq(0.0);
@@ -302,13 +380,27 @@ fn bidirectional_copy_paste() {
             let alpha = case.number("alpha");
             let outside = case.input("mask").ne(0.0);
             let inside = outside.logical_not();
-            let part = |logits: &Tensor, label: &str, region: &Tensor| {
-                region_loss(logits, &case.label(label), region).unwrap()
-            };
             let (x_in, x_out) = (
                 case.leaf("student_logits_in"),
                 case.leaf("student_logits_out"),
             );
+            let terms = |logits: &Tensor, [outer, inner]: [(&str, f64); 2]| {
+                let of = |(label, weight): (&str, f64), region: &Tensor| {
+                    dice_and_cross_entropy(logits, &case.label(label), region).map(|t| t * weight)
+                };
+                let ([dice, ce], [dice_inner, ce_inner]) =
+                    (of(outer, &outside), of(inner, &inside));
+                [dice + dice_inner, ce + ce_inner]
+            };
+            let [dice, cross_entropy] = terms(&x_in, [("label_a", 1.0), ("pseudo_a", alpha)]);
+            case.check("dice_in", &dice);
+            case.check("ce_in", &cross_entropy);
+            let [dice, cross_entropy] = terms(&x_out, [("pseudo_b", alpha), ("label_b", 1.0)]);
+            case.check("dice_out", &dice);
+            case.check("ce_out", &cross_entropy);
+            let part = |logits: &Tensor, label: &str, region: &Tensor| {
+                region_loss(logits, &case.label(label), region).unwrap()
+            };
             let loss_in =
                 part(&x_in, "label_a", &outside) + part(&x_in, "pseudo_a", &inside) * alpha;
             let loss_out =
@@ -324,12 +416,23 @@ fn bidirectional_copy_paste() {
         "bcp_loss_one_side" => {
             let outside = case.input("mask").ne(0.0);
             let logits = case.input("student_logits");
-            let part = |label: &str, region: &Tensor| {
-                region_loss(&logits, &case.label(label), region).unwrap()
+            let inside = outside.logical_not();
+            let weights = [case.number("weight_background"), case.number("weight_crop")];
+            let regions = [("background_label", &outside), ("crop_label", &inside)];
+            let sum = |of: &dyn Fn(&Tensor, &Tensor) -> Tensor| {
+                let [outer, inner] = regions.map(|(label, region)| of(&case.label(label), region));
+                outer * weights[0] + inner * weights[1]
             };
-            let loss = part("background_label", &outside) * case.number("weight_background")
-                + part("crop_label", &outside.logical_not()) * case.number("weight_crop");
-            case.check("loss", &loss);
+            case.check(
+                "loss",
+                &sum(&|label, region| region_loss(&logits, label, region).unwrap()),
+            );
+            for (term, output) in ["dice", "ce"].into_iter().enumerate() {
+                let of = |label: &Tensor, region: &Tensor| {
+                    dice_and_cross_entropy(&logits, label, region)[term].shallow_clone()
+                };
+                case.check(output, &sum(&of));
+            }
         }
         "bcp_pretrain_loss" => {
             let logits = case.leaf("logits");
@@ -343,6 +446,11 @@ fn bidirectional_copy_paste() {
             let volume = case.label("volume").unsqueeze(0);
             let kept = clean(&volume, connectivity(case)).unwrap();
             case.check("kept", &kept.squeeze_dim(0));
+            let mask = tensor_to_labels(&volume.squeeze_dim(0))
+                .unwrap()
+                .mapv(|v| v > 0);
+            let components = connected_components(mask.view(), connectivity(case));
+            case.check_exact("components", &components.count());
         }
         "bcp_threshold" => {
             let logits = case.input("teacher_logits");
@@ -358,8 +466,10 @@ fn fourier_amplitudes() {
     every_case("fourier", 24, &|case| match case.op() {
         "half_width" => {
             let side: usize = case.list("inputs", "min_side");
-            let expected: usize = case.list("outputs", "half_width");
-            assert_eq!(published_half_width(side, case.number("beta")), expected);
+            case.check_exact(
+                "half_width",
+                &published_half_width(side, case.number("beta")),
+            );
         }
         "amplitude_mix" => {
             let axes: Vec<usize> = case.list("params", "axes");
@@ -378,14 +488,14 @@ fn fourier_amplitudes() {
             let mixed = mix_spectra(&(&source - floor), &(&target - floor), &lambda, window);
             let mixed = (mixed.unwrap() + floor).squeeze();
             case.check("unclipped", &mixed);
-            if !case.json["outputs"]["mean_unclipped"].is_null() {
+            if case.has("mean_unclipped") {
                 case.check(
                     "mean_unclipped",
                     &mixed.to_kind(Kind::Double).mean(Kind::Double),
                 );
             }
             let clipped = mix_amplitudes(&source, &target, &[share], window).unwrap();
-            if !case.json["outputs"]["clipped"].is_null() {
+            if case.has("clipped") {
                 case.check("clipped", &clipped.squeeze());
             }
             if case.name() == "signed_without_offset" {
@@ -468,9 +578,8 @@ fn midss() {
             let sides = relative_sides(ratio("fraction"), ratio("ratio_h"), ratio("ratio_w"));
             case.check_numbers("relative", &sides);
             let fits = sides.iter().all(|&s| s <= 1.0);
-            assert_eq!(case.json["outputs"]["fits"], fits, "{}", case.name());
-            let size: [usize; 3] = case.list("outputs", "size");
-            assert_eq!(sides_in_voxels(sides, shape), size, "{}", case.name());
+            case.check_exact("fits", &fits);
+            case.check_exact("size", &sides_in_voxels(sides, shape));
         }
         _ => unknown(case),
     });

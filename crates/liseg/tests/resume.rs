@@ -17,7 +17,11 @@ use std::time::{Duration, Instant};
 
 /// Everything a run learnt: weights, moments, steps; byte for byte.
 fn learnt(run: &Path) -> Vec<(String, Vec<u8>)> {
-    let (tensors, _) = checkpoint::read(&run.join("checkpoints/last.safetensors")).unwrap();
+    tensors(&run.join("checkpoints/last.safetensors"))
+}
+
+fn tensors(file: &Path) -> Vec<(String, Vec<u8>)> {
+    let (tensors, _) = checkpoint::read(file).unwrap();
     tensors
         .into_iter()
         .map(|(name, tensor)| {
@@ -28,8 +32,15 @@ fn learnt(run: &Path) -> Vec<(String, Vec<u8>)> {
         .collect()
 }
 
-fn start(config: &Path, run: &Path) -> Child {
-    command(&["train", path(config), "--out", path(run)])
+fn train<'a>(config: &'a Path, run: &'a Path, settings: &[&'a str]) -> Vec<&'a str> {
+    let settings = settings.iter().flat_map(|setting| ["--set", setting]);
+    let mut arguments = vec!["train", path(config), "--out", path(run)];
+    arguments.extend(settings);
+    arguments
+}
+
+fn start(config: &Path, run: &Path, settings: &[&str]) -> Child {
+    command(&train(config, run, settings))
         .stderr(Stdio::null())
         .stdout(Stdio::null())
         .spawn()
@@ -52,44 +63,78 @@ fn wait_for_epochs(run: &Path, count: usize) {
     }
 }
 
+/// A run that goes through is the same as one that was killed.
+fn check_killed(folder: &Path, (strategy, settings): (&str, &[&str])) {
+    let what = format!("{strategy} {settings:?}");
+    let config = write_config(folder, &folder.join("data"), strategy);
+    let (straight, killed) = (folder.join("straight"), folder.join("killed"));
+    let _ = std::fs::remove_dir_all(&straight);
+    let output = liseg(&train(&config, &straight, settings));
+    assert!(output.status.success(), "{what}: {}", stderr(&output));
+    assert!(
+        (0..5).any(|_| is_killed_after_two_epochs(&config, &killed, settings)),
+        "{what}: it was always done before it could be killed"
+    );
+    let resuming = [&train(&config, &killed, settings)[..], &["--resume"]].concat();
+    let output = liseg(&resuming);
+    assert!(output.status.success(), "{what}: {}", stderr(&output));
+    assert!(
+        learnt(&straight) == learnt(&killed),
+        "{what}: the weights differ after a kill"
+    );
+    let best = |run: &Path| run.join("checkpoints/best.safetensors");
+    assert_eq!(best(&straight).is_file(), best(&killed).is_file(), "{what}");
+    if best(&straight).is_file() {
+        let (a, b) = (tensors(&best(&straight)), tensors(&best(&killed)));
+        assert!(a == b, "{what}: the best weights differ after a kill");
+    }
+    assert_eq!(epochs(&killed), [0, 1, 2, 3], "{what}");
+}
+
+fn epochs(run: &Path) -> Vec<u64> {
+    let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let records = text.lines().map(serde_json::from_str::<serde_json::Value>);
+    records
+        .map(|record| record.unwrap()["epoch"].as_u64().unwrap())
+        .collect()
+}
+
 #[test]
 fn a_killed_run_ends_with_the_same_bits() {
     let folder = tempfile::tempdir().unwrap();
-    let data = preprocessed(folder.path());
+    preprocessed(folder.path());
     for strategy in StrategyConfig::NAMES {
-        let config = write_config(folder.path(), &data, strategy);
-        let straight = folder.path().join(format!("{strategy}-straight"));
-        let output = liseg(&["train", path(&config), "--out", path(&straight)]);
-        assert!(output.status.success(), "{}", stderr(&output));
+        check_killed(folder.path(), (strategy, &[]));
+    }
+}
 
-        let killed = folder.path().join(format!("{strategy}-killed"));
-        assert!(
-            (0..5).any(|_| is_killed_after_two_epochs(&config, &killed)),
-            "{strategy}: it was always done before it could be killed"
-        );
-        let output = liseg(&["train", path(&config), "--out", path(&killed), "--resume"]);
-        assert!(output.status.success(), "{}", stderr(&output));
-
-        let (a, b) = (learnt(&straight), learnt(&killed));
-        assert!(a == b, "{strategy}: the weights differ after a kill");
-        let epochs = std::fs::read_to_string(killed.join("metrics.jsonl")).unwrap();
-        let numbers: Vec<u64> = epochs
-            .lines()
-            .map(|l| {
-                serde_json::from_str::<serde_json::Value>(l).unwrap()["epoch"]
-                    .as_u64()
-                    .unwrap()
-            })
-            .collect();
-        assert_eq!(numbers, [0, 1, 2, 3], "{strategy}");
+#[test]
+fn so_does_one_with_other_settings() {
+    let folder = tempfile::tempdir().unwrap();
+    preprocessed(folder.path());
+    let variants: [(&str, &[&str]); 5] = [
+        ("cps", &["precision=bf16"]),
+        (
+            "cps",
+            &["strategy.cutmix=true", "strategy.apply_to=unlabelled"],
+        ),
+        ("cps", &["strategy.views=per-network"]),
+        ("cps", &["validation.folds=3", "validation.every=1"]),
+        (
+            "mean-teacher",
+            &["validation.folds=3", "validation.every=2"],
+        ),
+    ];
+    for variant in variants {
+        check_killed(folder.path(), variant);
     }
 }
 
 /// Starts a run anew and kills it between two epochs, at whatever point: a record may be there without its
 /// checkpoint. False when the run was quicker.
-fn is_killed_after_two_epochs(config: &Path, run: &Path) -> bool {
+fn is_killed_after_two_epochs(config: &Path, run: &Path, settings: &[&str]) -> bool {
     let _ = std::fs::remove_dir_all(run);
-    let mut child = start(config, run);
+    let mut child = start(config, run, settings);
     wait_for_epochs(run, 2);
     child.kill().unwrap();
     let status = child.wait().unwrap();
@@ -111,7 +156,7 @@ fn ctrl_c_saves_stops_and_can_be_resumed() {
     );
 
     let run = folder.path().join("stopped");
-    let mut child = start(&config, &run);
+    let mut child = start(&config, &run, &[]);
     wait_for_epochs(&run, 1);
     let interrupt = std::process::Command::new("kill")
         .args(["-INT", &child.id().to_string()])
