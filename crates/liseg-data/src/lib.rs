@@ -64,6 +64,7 @@ mod mapped;
 mod memory;
 mod nnunet_plans;
 mod nnunet_v1;
+mod phases;
 mod plan;
 mod planner;
 mod prepare;
@@ -93,6 +94,7 @@ pub use loader::{Loader, LoaderConfig, LoaderStats};
 pub use memory::available_memory;
 pub use nnunet_plans::NnunetPlanner;
 pub use nnunet_v1::NnunetV1Stage;
+pub use phases::{SUB_TASKS, phases_of};
 pub use plan::{Normalization, Plan};
 pub use planner::{PlanOptions, target_spacing};
 pub use prepare::{Event, Outcome, PreprocessOptions, Report, preprocess_dataset};
@@ -101,7 +103,8 @@ pub use preprocess::{
     preprocess_volume,
 };
 pub use split::{
-    Fold, choose_unlabelled, folds, holdout, nnunet_folds, read_splits, reduce_labels, write_splits,
+    Fold, SplitProtocol, choose_unlabelled, folds, holdout, nnunet_folds, read_splits,
+    reduce_labels, write_splits,
 };
 pub use store::{CaseStore, Provenance, Record, StoredCase, StoredPrecision};
 pub use topology::{DOWNSAMPLINGS, Topology, divisor, five_strides, pooling};

@@ -29,7 +29,8 @@ pub struct RunConfig {
     /// Number format of activations: `auto`, `f32`, `bf16`, or `fp16` on GPUs without bf16.
     #[serde(default)]
     pub precision: Precision,
-    /// Phases whose unlabelled cases are learnt from, as in ["GED4"]; all of them when empty.
+    /// Phases whose unlabelled cases are learnt from, as in ["GED4"]; all of them when empty. The sub-tasks
+    /// of CARE-Liver are names too: `contrast` for GED4, `non_contrast` for T1WI, T2WI and DWI.
     #[serde(default)]
     pub unlabelled_phases: Vec<String>,
     /// Labelled patients to learn from, drawn by the seed; all of them when absent. Fewer are a part of

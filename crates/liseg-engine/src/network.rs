@@ -168,10 +168,10 @@ pub(crate) fn describe(precision: Precision, device: Device) -> (String, String)
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn plan() -> Plan {
+    pub(crate) fn plan() -> Plan {
         let text = r#"{"dataset_name": "d", "orientation": "RAS", "spacing": [3.0, 1.0, 1.0],
             "median_image_size_in_voxels": [32, 64, 64], "patch_size": [16, 64, 64],
             "batch_size": 2, "pool_op_kernel_sizes": [[1,2,2],[2,2,2],[2,2,2],[1,1,1],[1,1,1]],

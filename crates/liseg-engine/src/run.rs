@@ -2,6 +2,7 @@
 
 use crate::tensorboard::EventWriter;
 use crate::{Error, Result, RunConfig};
+use liseg_data::Plan;
 use liseg_nn::runtime::Runtime;
 use serde::{Deserialize, Serialize};
 use std::io::Write;
@@ -172,6 +173,33 @@ impl RunFolder {
         })
     }
 
+    /// Refuses data that are not those that the run was begun with: preprocessed by another plan, or
+    /// other cases. Unlabelled ones may change where the run learns from none. A run without a record of them is
+    /// not refused.
+    pub(crate) fn refuse_other_data(
+        &self,
+        plan: &Plan,
+        roles: &CaseRoles,
+        learns_from_unlabelled: bool,
+    ) -> Result<()> {
+        let path = self.path.join("manifest.json");
+        let recorded = std::fs::read_to_string(&path).ok();
+        let recorded = recorded.and_then(|text| serde_json::from_str::<Recorded>(&text).ok());
+        let Some(recorded) = recorded else {
+            return Ok(());
+        };
+        match recorded.difference(plan, roles, learns_from_unlabelled) {
+            None => Ok(()),
+            Some(what) => Err(Error::Run {
+                path,
+                reason: format!(
+                    "the run was begun with other data: {what}; bring those back, or begin anew in another \
+                     folder (or remove this one)"
+                ),
+            }),
+        }
+    }
+
     /// Appends one object to `metrics.jsonl`.
     pub(crate) fn append_metrics(&self, record: &EpochRecord) -> Result<()> {
         let path = self.metrics_file();
@@ -211,6 +239,51 @@ impl RunFolder {
             .map(|line| line + "\n")
             .collect();
         write_file(&self.metrics_file(), kept.as_bytes())
+    }
+}
+
+/// What a manifest says of the data.
+#[derive(Debug, Deserialize)]
+struct Recorded {
+    plan: Plan,
+    training_cases: Vec<String>,
+    unlabelled_cases: Vec<String>,
+    validation_cases: Vec<String>,
+}
+
+impl Recorded {
+    fn difference(&self, plan: &Plan, roles: &CaseRoles, unlabelled: bool) -> Option<String> {
+        if self.plan.preprocessing_hash() != plan.preprocessing_hash() {
+            return Some(
+                "they were preprocessed by another plan since, whose spacing, orientation or normalization differs"
+                    .into(),
+            );
+        }
+        if self.plan.patch_size != plan.patch_size {
+            let (was, is) = (self.plan.patch_size, plan.patch_size);
+            return Some(format!("patches were of {was:?} voxels and are of {is:?}"));
+        }
+        let lists = [
+            ("labelled", &self.training_cases, &roles.labelled),
+            ("validation", &self.validation_cases, &roles.validation),
+            ("unlabelled", &self.unlabelled_cases, &roles.unlabelled),
+        ];
+        let mut lists = lists
+            .into_iter()
+            .filter(|(role, ..)| unlabelled || *role != "unlabelled");
+        let (role, was, is) = lists.find(|(_, was, is)| was != is)?;
+        let new = is.iter().find(|id| !was.contains(id));
+        let gone = was.iter().find(|id| !is.contains(id));
+        let example = match (new, gone) {
+            (Some(id), _) => format!(", `{id}` is new"),
+            (None, Some(id)) => format!(", `{id}` is gone"),
+            (None, None) => String::new(),
+        };
+        Some(format!(
+            "there were {} {role} cases and are {}{example}",
+            was.len(),
+            is.len()
+        ))
     }
 }
 
@@ -318,4 +391,54 @@ impl EpochRecord {
 /// Writes a file whole or not at all.
 pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     liseg_file::write(path, bytes).map_err(Error::io(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn roles(labelled: &[&str], unlabelled: &[&str]) -> CaseRoles {
+        let ids = |ids: &[&str]| ids.iter().map(|&id| id.to_owned()).collect();
+        CaseRoles {
+            labelled: ids(labelled),
+            unlabelled: ids(unlabelled),
+            validation: Vec::new(),
+        }
+    }
+
+    fn plan(spacing: f64, patch: usize) -> Plan {
+        Plan {
+            spacing: liseg_volume::Spacing::new(spacing, 1.0, 1.0).unwrap(),
+            patch_size: [patch, 32, 32],
+            ..crate::network::tests::plan()
+        }
+    }
+
+    #[test]
+    fn runs_do_not_go_on_with_other_data() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunFolder::create(&folder.path().join("run"), &RunConfig::new("data")).unwrap();
+        let begun = roles(&["a", "b"], &["u"]);
+        // Nothing is known of a run that was killed before its manifest was written.
+        run.refuse_other_data(&plan(4.0, 16), &begun, true).unwrap();
+        let recorded = serde_json::to_value(plan(4.0, 16)).unwrap();
+        let device = ("cpu".to_owned(), "f32".to_owned());
+        run.write_manifest("cps", device, recorded, &begun).unwrap();
+        let told = |plan: &Plan, roles: &CaseRoles, unlabelled: bool| {
+            let refused = run.refuse_other_data(plan, roles, unlabelled);
+            refused
+                .err()
+                .map(|error| error.to_string())
+                .unwrap_or_default()
+        };
+        let same = plan(4.0, 16);
+        assert_eq!(told(&same, &begun, true), "");
+        assert!(told(&plan(5.0, 16), &begun, true).contains("another plan"));
+        assert!(told(&plan(4.0, 32), &begun, true).contains("[16, 32, 32]"));
+        assert!(told(&same, &roles(&["a", "c"], &["u"]), false).contains("`c` is new"));
+        assert!(told(&same, &roles(&["a"], &["u"]), false).contains("`b` is gone"));
+        let more = roles(&["a", "b"], &["u", "v"]);
+        assert!(told(&same, &more, true).contains("1 unlabelled cases and are 2"));
+        assert_eq!(told(&same, &more, false), "");
+    }
 }

@@ -178,6 +178,8 @@ impl<'a> Trainer<'a> {
         let folder = if options.resume && options.folder.join("config.toml").exists() {
             let folder = RunFolder::open(&options.folder)?;
             refuse_other_run(config, strategy.name(), &folder)?;
+            let unlabelled = strategy.request().unlabelled > 0;
+            folder.refuse_other_data(&plan, &roles, unlabelled)?;
             folder
         } else {
             RunFolder::create(&options.folder, config)?

@@ -46,6 +46,7 @@
     )
 )]
 
+mod average;
 mod case;
 mod centre;
 mod comparison;

@@ -131,7 +131,12 @@ impl Bcp {
     /// An unlabelled part with the teacher's cleaned answer as its label.
     fn taught(&self, part: Unlabelled, share: f64, context: &mut StepContext) -> Result<Side> {
         let logits = self.teachers[0].forward(&part.image)?;
-        let label = clean(&hard_labels(&logits)?, self.config.connectivity)?;
+        let mut label = hard_labels(&logits)?;
+        if let Some(valid) = &part.valid {
+            // What is seen in padding must not be the largest component, nor join two.
+            label = label.f_mul(valid)?;
+        }
+        let label = clean(&label, self.config.connectivity)?;
         let mean = |t: &Tensor| mean_within(t, part.valid.as_ref());
         context.record("pseudo_foreground", &mean(&label.f_gt(0)?)?, share)?;
         let (_, confidence) = label_and_confidence(&logits)?;

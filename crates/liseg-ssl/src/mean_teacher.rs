@@ -19,7 +19,7 @@ pub struct MeanTeacherConfig {
     pub unlabelled: usize,
     /// Loss on labels, applied at every scale.
     pub loss: DiceCrossEntropy,
-    /// Largest weight of the consistency, 0 or more; the medical baselines use 0.1.
+    /// Largest weight of the consistency, 0 or more; the medical baselines use 0.1 beside ½ (CE + Dice).
     pub weight: f64,
     /// Share of the run over which the weight rises (sigmoid ramp), 0..=1; 1 as the baselines do.
     pub ramp: f64,

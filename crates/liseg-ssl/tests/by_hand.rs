@@ -19,12 +19,14 @@ use liseg_nn::loss::DiceCrossEntropy;
 use liseg_nn::tch::{Device, Tensor};
 use liseg_nn::{OptimiserConfig, SegmentationNet};
 use liseg_ssl::{
-    AmplitudeAxes, Batch, Bcp, BcpConfig, Cps, CpsConfig, Labelled, MeanTeacher, MeanTeacherConfig,
-    Midss, MidssConfig, PasteBox, Progress, StepContext, Strategy, Supervised, SupervisedConfig,
-    Unlabelled, WeakToStrong, WeakToStrongConfig, draw_kept, draw_spared,
+    AmplitudeAxes, Batch, Bcp, BcpConfig, Cps, CpsConfig, FrequencyWindow, Labelled, MeanTeacher,
+    MeanTeacherConfig, Midss, MidssConfig, PasteBox, Progress, StepContext, Strategy, Supervised,
+    SupervisedConfig, Unlabelled, WeakToStrong, WeakToStrongConfig, draw_kept, draw_spared,
+    mix_amplitudes,
 };
 use liseg_volume::Seed;
 use rand::RngExt;
+use rand_distr::{Distribution, Normal};
 
 /// Weights and biases (w₀, w₁, b₀, b₁).
 type Theta = [f64; 4];
@@ -125,14 +127,20 @@ fn check_step(strategy: impl Strategy, seed: Seed, objective: &dyn Fn(&Theta) ->
 }
 
 /// The same on a batch of its own.
-fn check_batch(
+fn check_batch(strategy: impl Strategy, step: (&Batch, Seed), objective: &dyn Fn(&Theta) -> f64) {
+    check_learner(strategy, (0, THETA), step, objective);
+}
+
+/// The same for another learner, which starts from `start`.
+fn check_learner(
     mut strategy: impl Strategy,
+    (learner, start): (usize, Theta),
     (batch, seed): (&Batch, Seed),
     objective: &dyn Fn(&Theta) -> f64,
 ) {
     let mut context = StepContext::new(PROGRESS, 2).with_seed(seed);
     strategy.step(batch, &mut context).unwrap();
-    let parameters = strategy.learners()[0].network().parameters();
+    let parameters = strategy.learners()[learner].network().parameters();
     let found: Vec<f64> = ["weight", "bias"]
         .iter()
         .flat_map(|name| {
@@ -142,7 +150,7 @@ fn check_batch(
         .collect();
     for (i, found) in found.into_iter().enumerate() {
         let moved = |step: f64| {
-            let mut theta = THETA;
+            let mut theta = start;
             theta[i] += step;
             objective(&theta)
         };
@@ -192,15 +200,23 @@ fn cross_pseudo_supervision() {
         ramp: 1.0,
         ..CpsConfig::default()
     };
-    let strategy = Cps::new(config, [network(THETA), network(OTHER)], adam()).unwrap();
-    check(strategy, &|theta| {
-        let taught = |patches: [[f64; 8]; 2]| patches.map(|patch| patch.map(|x| label(&OTHER, x)));
+    let objective = |theta: &Theta, taught_by: &Theta| {
+        let taught =
+            |patches: [[f64; 8]; 2]| patches.map(|patch| patch.map(|x| label(taught_by, x)));
         let labelled = voxels(&LABELLED, &LABELS);
         let mut pseudo = voxels(&LABELLED, &taught(LABELLED));
         pseudo.extend(voxels(&UNLABELLED, &taught(UNLABELLED)));
         let weight = 1.5 * ramp(0.5);
         cross_entropy(theta, &labelled, 16.0) + weight * cross_entropy(theta, &pseudo, 32.0)
-    });
+    };
+    let batch = batch(0, UNLABELLED);
+    for (learner, start, other) in [(0, THETA, OTHER), (1, OTHER, THETA)] {
+        let networks = [network(THETA), network(OTHER)];
+        let strategy = Cps::new(config.clone(), networks, adam()).unwrap();
+        check_learner(strategy, (learner, start), (&batch, Seed(0)), &|theta| {
+            objective(theta, &other)
+        });
+    }
 }
 
 /// The strategy with a teacher that is not its student: who answers what shows.
@@ -230,6 +246,102 @@ fn mean_teacher() {
 }
 
 #[test]
+fn the_mean_teacher_sees_noise() {
+    const SIGMA: f32 = 0.75;
+    let config = MeanTeacherConfig {
+        loss: DiceCrossEntropy::cross_entropy(),
+        noise: f64::from(SIGMA),
+        ..MeanTeacherConfig::default()
+    };
+    // A normal deviate a voxel, a stream a patch, cut at two deviations.
+    let context = StepContext::new(PROGRESS, 2).with_seed(Seed(3));
+    let normal = Normal::new(0.0f32, SIGMA).unwrap();
+    let noise = [0, 1].map(|patch| {
+        let mut rng = context.stream("mean-teacher/noise", patch);
+        std::array::from_fn::<f64, 8, _>(|_| {
+            let drawn: f32 = normal.sample(&mut rng);
+            f64::from(drawn.clamp(-2.0 * SIGMA, 2.0 * SIGMA))
+        })
+    });
+    let spread = noise.iter().flatten().map(|n| n.abs()).fold(0.0, f64::max);
+    assert!(spread > 0.5 && spread <= 1.5, "{spread}");
+    let strategy = MeanTeacher::new(config, [network(THETA), network(THETA)], adam()).unwrap();
+    check_step(taught_by_another(strategy), Seed(3), &|theta| {
+        let pairs = UNLABELLED.iter().flatten().zip(noise.iter().flatten());
+        let squares = pairs.map(|(&x, &n)| {
+            let difference = |c| p(theta, x, c) - p(&OTHER, x + n, c);
+            difference(0).powi(2) + difference(1).powi(2)
+        });
+        let consistency = squares.sum::<f64>() / 32.0;
+        cross_entropy(theta, &voxels(&LABELLED, &LABELS), 16.0) + 0.1 * ramp(0.5) * consistency
+    });
+}
+
+/// θ̄ ← α θ̄ + (1 − α) θ, with the α of the step.
+#[test]
+fn teachers_follow_by_the_schedules_decay() {
+    let pair = || [network(THETA), network(THETA)];
+    let warm = 5.0 / 6.0;
+    let self_training = BcpConfig {
+        pretraining: 0.5,
+        ..BcpConfig::default()
+    };
+    let cases: [(Box<dyn Strategy>, f64); 5] = [
+        (
+            Box::new(MeanTeacher::new(MeanTeacherConfig::default(), pair(), adam()).unwrap()),
+            warm,
+        ),
+        (
+            Box::new(Midss::new(MidssConfig::default(), pair(), adam()).unwrap()),
+            warm,
+        ),
+        (
+            Box::new(WeakToStrong::new(WeakToStrongConfig::default(), pair(), adam()).unwrap()),
+            warm,
+        ),
+        (
+            Box::new(Bcp::new(self_training.clone(), pair(), adam()).unwrap()),
+            0.99,
+        ),
+        // Still in its first phase: the teacher is the student.
+        (
+            Box::new(
+                Bcp::new(
+                    BcpConfig {
+                        pretraining: 0.6,
+                        ..self_training
+                    },
+                    pair(),
+                    adam(),
+                )
+                .unwrap(),
+            ),
+            0.0,
+        ),
+    ];
+    for (mut strategy, decay) in cases {
+        let teacher = &mut strategy.teachers_mut()[0];
+        teacher.follow(network(OTHER).as_ref(), 0.0).unwrap();
+        strategy.after_step(&StepContext::new(PROGRESS, 2)).unwrap();
+        let parameters = strategy.teachers()[0].network().parameters();
+        for (i, name) in [(0, "weight"), (2, "bias")] {
+            for c in 0..2 {
+                let found = parameters
+                    .get(name)
+                    .unwrap()
+                    .double_value(&[0, c as i64, 0, 0, 0]);
+                let expected = decay * OTHER[i + c] + (1.0 - decay) * THETA[i + c];
+                assert!(
+                    (found - expected).abs() < 1e-6,
+                    "{} {name}",
+                    strategy.name()
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn bidirectional_copy_paste() {
     let config = BcpConfig {
         box_share: 0.5,
@@ -254,6 +366,22 @@ fn bidirectional_copy_paste() {
             + 0.5 * part(ua, cleaned(ua), true)
             + 0.5 * part(ub, cleaned(ub), false)
             + part(LABELLED[1], LABELS[1], true)
+    });
+}
+
+#[test]
+fn bidirectional_copy_paste_begins_with_mixed_labels() {
+    let config = BcpConfig {
+        box_share: 0.5,
+        pretraining: 1.0,
+        ..BcpConfig::default()
+    };
+    let strategy = Bcp::new(config, [network(THETA), network(THETA)], adam()).unwrap();
+    check(taught_by_another(strategy), &|theta| {
+        // The box is the first voxel; one mean over the whole mixture.
+        let mut mixed = voxels(&LABELLED[..1], &LABELS[..1]);
+        mixed[0] = voxels(&LABELLED[1..], &LABELS[1..])[0];
+        0.5 * (dice(theta, &mixed, 1, 1e-5) + cross_entropy(theta, &mixed, 8.0))
     });
 }
 
@@ -374,6 +502,54 @@ fn midss_with_boxes() {
         };
         let w = ramp(0.5);
         loss(&labelled) + w * (loss(&mixed(true)) + loss(&mixed(false)) + w * loss(&taught))
+    });
+}
+
+#[test]
+fn midss_with_boxes_and_styles() {
+    let (seed, inside): (Seed, [[bool; 8]; 2]) = seed_with_boxes("midss/box");
+    let config = MidssConfig {
+        box_probability: 1.0,
+        threshold: 0.6,
+        ..MidssConfig::default()
+    };
+    // x_f: amplitudes of its own pair, their share from U(0, i / T).
+    let context = StepContext::new(PROGRESS, 2).with_seed(seed);
+    let share = |pair| context.stream("midss/amplitude", pair).random::<f64>() * 0.5;
+    let window = FrequencyWindow::of_share([2; 3], config.amplitude_share);
+    let shares = [share(0), share(1)];
+    let styled = mix_amplitudes(&tensor(LABELLED), &tensor(UNLABELLED), &shares, window).unwrap();
+    let styled = Vec::<f32>::try_from(styled.flatten(0, -1)).unwrap();
+    let labels = LABELS.iter().flatten();
+    let styled: Vec<_> = styled
+        .iter()
+        .zip(labels)
+        .map(|(&x, &y)| (f64::from(x), y, 1.0))
+        .collect();
+    let strategy = Midss::new(config, [network(THETA), network(THETA)], adam()).unwrap();
+    check_step(taught_by_another(strategy), seed, &|theta| {
+        let loss = |voxels: &[(f64, usize, f64)]| {
+            cross_entropy(theta, voxels, 16.0) + dice(theta, voxels, 2, 1e-10)
+        };
+        let seen = strong(0)
+            .into_iter()
+            .flatten()
+            .zip(UNLABELLED.into_iter().flatten());
+        let taught: Vec<_> = seen
+            .map(|(s, x)| {
+                let y = label(&OTHER, x);
+                (s, y, f64::from(u8::from(p(&OTHER, x, y) > 0.6)))
+            })
+            .collect();
+        let mixed = |labelled_inside: bool| -> Vec<_> {
+            let of_voxel = inside.iter().flatten().zip(styled.iter().zip(&taught));
+            let chosen =
+                of_voxel.map(|(&inside, (&l, &u))| if inside == labelled_inside { l } else { u });
+            chosen.collect()
+        };
+        let w = ramp(0.5);
+        let supervised = loss(&voxels(&LABELLED, &LABELS));
+        supervised + w * (loss(&mixed(true)) + loss(&mixed(false)) + w * loss(&taught))
     });
 }
 

@@ -16,8 +16,9 @@ use liseg_nn::tch::{Device, Kind, Tensor};
 use liseg_nn::{OptimiserConfig, SegmentationNet};
 use liseg_ssl::{
     AmplitudeAxes, Batch, Bcp, BcpConfig, Decay, Labelled, Midss, MidssConfig, Progress,
-    RegionDice, StepContext, Strategy, Teacher, Unlabelled, WeakToStrong, WeakToStrongConfig,
-    clean, hard_labels, paste, region_cross_entropy, region_loss, with_partner,
+    RegionDice, StepContext, Strategy, StrategyConfig, Teacher, Unlabelled, WeakToStrong,
+    WeakToStrongConfig, clean, hard_labels, masked_loss, paste, region_cross_entropy, region_loss,
+    with_partner,
 };
 use liseg_volume::Seed;
 use proptest::prelude::*;
@@ -220,7 +221,7 @@ proptest! {
 
     #[test]
     fn cleaning_follows_flips(y in labels(1), axis in 1i64..4) {
-        let connectivity = Connectivity::Vertex;
+        let connectivity = Connectivity::Face;
         let largest = clean(&y, connectivity).unwrap();
         let second = clean(&(&y - &largest), connectivity).unwrap();
         let size = |t: &Tensor| t.sum(Kind::Int64).int64_value(&[]);
@@ -268,11 +269,28 @@ proptest! {
     }
 
     #[test]
+    fn the_order_of_pairs_does_not_matter_to_bcp(x in images(4), y in labels(4), u in images(4)) {
+        let config = || BcpConfig { patches: 4, pretraining: 0.0, ..BcpConfig::default() };
+        // Halves a and b of two patches each, exchanged within.
+        let order = Tensor::from_slice(&[1i64, 0, 3, 2]);
+        let other = |t: &Tensor| t.index_select(0, &order);
+        let (one, log) = bcp(config(), &batch(&x, &y, &u, vec![]));
+        let (two, other_log) = bcp(config(), &batch(&other(&x), &other(&y), &other(&u), vec![]));
+        prop_assert!(near(&one, &two));
+        prop_assert!((log["mixed_in"] - other_log["mixed_in"]).abs() < 1e-5);
+    }
+
+    #[test]
     fn without_weight_midss_is_supervised(x in images(2), y in labels(2), u in images(2), s in images(2)) {
         let config = || MidssConfig { weight: 0.0, ..MidssConfig::default() };
         let (one, log) = midss(config(), &batch(&x, &y, &u, vec![s.shallow_clone()]));
         let (other, _) = midss(config(), &batch(&x, &y, &(&u + 1.0), vec![&s * 2.0]));
         prop_assert!(one.equal(&other) && !log.contains_key("guided_strong"));
+        let [network, _] = pair();
+        let logits = network.forward(&x).unwrap();
+        masked_loss(&logits, &y, &y.ones_like(), RegionDice::BatchSquare).unwrap().backward();
+        let of = |name| network.parameters().get(name).unwrap().grad().view([-1]);
+        prop_assert!(near(&one, &Tensor::cat(&[of("weight"), of("bias")], 0)));
     }
 
     #[test]
@@ -351,6 +369,62 @@ proptest! {
         prop_assert!((found - expected).abs() < 1e-5, "{} {}", found, expected);
         let (low, high) = values.iter().fold((f32::MAX, f32::MIN), |(l, h), &v| (l.min(v), h.max(v)));
         prop_assert!(f64::from(low) - 1e-5 <= found && found <= f64::from(high) + 1e-5);
+    }
+}
+
+proptest! {
+    // Every strategy in every case: a few suffice.
+    #![proptest_config(ProptestConfig::with_cases(6))]
+
+    #[test]
+    fn padding_changes_nothing(
+        (x, y, u) in (images(4), labels(4), images(4)),
+        (s, t) in (images(4), images(4)),
+        (elsewhere, other_labels) in (images(4), labels(4)),
+        valid in proptest::collection::vec(prop::bool::weighted(0.7), 8 * VOXELS),
+    ) {
+        let valid = Tensor::from_slice(&valid).view([2, 4, 2, 3, 4]);
+        let scanned = |part: i64| valid.get(part);
+        // Outside the scanned volume everything is another.
+        let elsewhere_in = |image: &Tensor, part| image.where_self(&scanned(part).unsqueeze(1), &elsewhere);
+        let make = |changed: bool| {
+            let image = |image: &Tensor, part| if changed { elsewhere_in(image, part) } else { image.copy() };
+            let labels = if changed { y.where_self(&scanned(0), &other_labels) } else { y.copy() };
+            let strong = vec![image(&s, 1), image(&t, 1)];
+            let mut batch = batch(&image(&x, 0), &labels, &image(&u, 1), strong);
+            batch.labelled.as_mut().unwrap().valid = Some(scanned(0));
+            batch.unlabelled.as_mut().unwrap().valid = Some(scanned(1));
+            batch
+        };
+        for (name, settings) in [
+            ("supervised", "batch_size = 4"),
+            ("cps", ""),
+            ("cps", "cutmix = true"),
+            ("cps", "views = \"per-network\""),
+            ("bcp", "patches = 4\npretraining = 0.0"),
+            ("bcp", "patches = 4\npretraining = 1.0"),
+            ("bcp", "patches = 4\npretraining = 0.0\nconnectivity = \"face\""),
+            ("midss", "amplitude_axes = \"off\"\nthreshold = 0.6"),
+            ("mean-teacher", ""),
+            ("weak-to-strong", "threshold = 0.6\nunlabelled_dice = true"),
+        ] {
+            let config: StrategyConfig = toml::from_str(&format!("name = \"{name}\"\n{settings}")).unwrap();
+            let run = |batch: &Batch| {
+                let mut networks = 0.0;
+                let mut strategy = config.build(OptimiserConfig::adam(), &mut |_| {
+                    networks += 1.0;
+                    Ok(Pointwise::boxed([-1.0, 1.5 - networks], [0.2, -0.1]))
+                }).unwrap();
+                let mut context = context(9);
+                strategy.step(batch, &mut context).unwrap();
+                (gradient(strategy.as_ref()), context.log().unwrap())
+            };
+            let ((one, log), (two, other_log)) = (run(&make(false)), run(&make(true)));
+            prop_assert!(near(&one, &two), "{name} {settings}");
+            for (term, value) in log {
+                prop_assert!((value - other_log[term]).abs() < 1e-5, "{name} {settings}: {term}");
+            }
+        }
     }
 }
 

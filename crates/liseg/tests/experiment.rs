@@ -123,6 +123,13 @@ fn a_grid_becomes_a_table_and_is_not_run_twice() {
         "{}",
         stderr(&other)
     );
+    // Nor is another plan of the same data.
+    std::fs::write(&file, text.replace("[16, 32, 32]", "[16, 32, 48]")).unwrap();
+    let other = stderr(&run(&[]));
+    assert!(
+        other.contains("[16, 32, 32]") && other.contains("[16, 32, 48]"),
+        "{other}"
+    );
 }
 
 /// What is wrong with the last run is said before the first one is trained.
@@ -211,7 +218,7 @@ fn labels_of_phantoms_serve_where_the_target_has_none() {
          [[variants]]\nname = \"CPS\"\ndataset = \"both\"\nset.strategy.name = \"cps\"\n",
         before.replace("label_budgets = [1, 2]", "")
     );
-    std::fs::write(&file, text).unwrap();
+    std::fs::write(&file, &text).unwrap();
     let out = folder.path().join("out");
     let output = liseg(&["experiment", path(&file), "--out", path(&out), "--json"]);
     assert!(output.status.success(), "{}", stderr(&output));
@@ -230,6 +237,67 @@ fn labels_of_phantoms_serve_where_the_target_has_none() {
             .all(|id| id.as_str().unwrap().ends_with("T2WI")),
         "{learnt:?}"
     );
+    // A phantom that lies there is not taken for another one.
+    std::fs::write(&file, text.replace("patients = 2", "patients = 3")).unwrap();
+    let output = liseg(&["experiment", path(&file), "--out", path(&out)]);
+    let message = stderr(&output);
+    assert!(
+        !output.status.success() && message.contains("another phantom"),
+        "{message}"
+    );
+}
+
+/// The protocol of a dataset decides whom its runs keep back, whatever their seed.
+#[test]
+fn data_are_parted_by_their_protocol() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let numbers = ["--patients", "9", "--labelled", "4", "--test", "1"];
+    let made = liseg(&[&["phantom", "--out", path(&data)], &numbers[..]].concat());
+    assert!(made.status.success(), "{}", stderr(&made));
+    let text = format!(
+        "name = \"parted\"\nseeds = [1, 2]\ncontrol = \"none\"\n\
+         [datasets.target]\npath = {data:?}\nplan.patch_size = [16, 32, 32]\n\
+         plan.spacing = [8.0, 8.0, 8.0]\n\
+         split = {{ validation = 2, unlabelled = {{ A = 1, B1 = 2 }}, unlabelled_phases = [\"contrast\"] }}\n\
+         [evaluate]\non = [\"held-back\"]\nphases = [\"contrast\"]\nreplicates = 100\n\
+         [run]\nprecision = \"f32\"\nnetwork.widths = [4, 4, 8, 8, 8, 8]\nvalidation.folds = 4\n\
+         training = {{ epochs = 1, iterations_per_epoch = 1, learning_rate = 3e-3 }}\n\
+         [[variants]]\nname = \"CPS\"\nset.strategy.name = \"cps\"\n"
+    );
+    let file = folder.path().join("parted.toml");
+    std::fs::write(&file, &text).unwrap();
+    let out = folder.path().join("out");
+    let run = || liseg(&["experiment", path(&file), "--out", path(&out), "--json"]);
+    let output = run();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(stdout_json(&output)["rows"][0]["n"], 2);
+    let roles = [1, 2].map(|seed| {
+        let manifest = std::fs::read(out.join(format!("runs/cps-seed{seed}/manifest.json")));
+        let manifest: serde_json::Value = serde_json::from_slice(&manifest.unwrap()).unwrap();
+        ["training_cases", "validation_cases", "unlabelled_cases"].map(|role| {
+            let ids = manifest[role].as_array().unwrap().iter();
+            ids.map(|id| id.as_str().unwrap().to_owned())
+                .collect::<Vec<_>>()
+        })
+    });
+    assert_eq!(roles[0], roles[1]);
+    assert_eq!(roles[0].each_ref().map(Vec::len), [2, 2, 3]);
+    assert!(
+        roles[0].iter().flatten().all(|id| id.ends_with("GED4")),
+        "{roles:?}"
+    );
+
+    // More patients than there are: said before anything is trained.
+    std::fs::write(&file, text.replace("B1 = 2", "B1 = 90")).unwrap();
+    let other = folder.path().join("other");
+    let output = liseg(&["experiment", path(&file), "--out", path(&other)]);
+    let message = stderr(&output);
+    assert!(
+        message.contains("datasets.target.split") && message.contains("90"),
+        "{message}"
+    );
+    assert!(!other.join("runs").exists());
 }
 
 #[test]

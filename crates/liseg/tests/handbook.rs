@@ -42,6 +42,7 @@ pages! {
     your_own_data: "your-own-data.md",
     importing: "how-to/import.md",
     liqa_from_download_to_submission: "how-to/liqa.md",
+    phases_without_labels: "how-to/phases-without-labels.md",
     predicting: "how-to/predicting.md",
     gpu_and_memory: "how-to/gpu-and-memory.md",
     a_cluster: "how-to/cluster.md",

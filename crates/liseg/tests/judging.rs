@@ -84,8 +84,21 @@ fn compare_pairs_patients_and_tells_groups_apart() {
         "{table}"
     );
 
+    // Seeds of one method are averaged: half of the difference to itself.
+    let named = |name: &str, file: &Path| format!("{name}={}", path(file));
+    let seeds = [
+        named("plain", &first),
+        named("both", &first),
+        named("both", &second),
+    ];
+    let arguments = ["compare", &seeds[0], &seeds[1], &seeds[2], "--json"];
+    let pair = &stdout_json(&liseg(&arguments))["pairs"][0];
+    assert_eq!(pair["second"], "both");
+    assert!((pair["mean"]["estimate"].as_f64().unwrap() - 0.0375).abs() < 1e-9);
+
     for (wrong, code, part) in [
         (vec!["compare", path(&first), path(&first)], 2, "NAME=PATH"),
+        (vec!["compare", &seeds[1], &seeds[2]], 2, "another one"),
         (vec!["compare", path(&first)], 2, "METRICS"),
         (
             vec!["compare", path(&first), path(&second), "--measures", "dize"],

@@ -5,11 +5,13 @@ mod holdout;
 mod kfold;
 mod nnunet;
 mod order;
+mod protocol;
 
 pub use budget::{choose_unlabelled, reduce_labels};
 pub use holdout::holdout;
 pub use kfold::folds;
 pub use nnunet::nnunet_folds;
+pub use protocol::SplitProtocol;
 
 use crate::{Case, Error, Result, Subset, json};
 use serde::{Deserialize, Serialize};
@@ -79,6 +81,22 @@ impl Fold {
             .collect();
         ids.sort();
         self.unlabelled = Some(ids);
+        self
+    }
+
+    /// Leaves the unlabelled cases of these phases, all of them for an empty list.
+    #[must_use]
+    pub fn of_phases(mut self, phases: &[String], cases: &[Case]) -> Self {
+        let has_phase = |id: &String| {
+            let case = cases.iter().find(|case| case.id == *id);
+            let phase = case.and_then(|case| case.phase.as_ref());
+            phase.is_some_and(|phase| phases.contains(phase))
+        };
+        if let Some(ids) = &mut self.unlabelled
+            && !phases.is_empty()
+        {
+            ids.retain(has_phase);
+        }
         self
     }
 }

@@ -1,7 +1,7 @@
 //! What an experiment can be told.
 
 use crate::{Error, Result};
-use liseg_data::PlanOptions;
+use liseg_data::{PlanOptions, SplitProtocol};
 use liseg_phantom::PhantomConfig;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -79,6 +79,9 @@ pub struct DatasetSource {
     pub phantom_plan: Option<PlanOptions>,
     /// The dataset whose plan is taken, so that weights fit both.
     pub plan_of: Option<String>,
+    /// Which patients of `path` are kept back and which unlabelled scans are learnt from, the same for every
+    /// run, in place of `run.validation.folds`. A phantom that stands in takes the latter.
+    pub split: Option<SplitProtocol>,
     /// Whether `path` holds the data of the paper: only then its figures are shown.
     pub paper: bool,
 }
@@ -198,6 +201,9 @@ pub struct PaperFigure {
     pub dice: f64,
     /// Hausdorff distance, mm.
     pub hd: f64,
+    /// Whether its network started from pretrained weights: it is then shown beside rows that did alone.
+    #[serde(default = "yes")]
+    pub pretrained: bool,
 }
 
 /// On which cases a run is judged.
@@ -219,7 +225,8 @@ pub enum EvaluateOn {
 pub struct EvaluationSettings {
     /// On which cases.
     pub on: Vec<EvaluateOn>,
-    /// Phases to judge; all that have references when empty.
+    /// Phases to judge, or `contrast` for GED4 and `non_contrast` for T1WI, T2WI and DWI as in CARE-Liver's
+    /// sub-tasks; all that have references when empty.
     pub phases: Vec<String>,
     /// Vendors that no training case comes from: the rows "out of distribution".
     pub out_of_distribution: Vec<String>,
@@ -355,6 +362,9 @@ impl Experiment {
         match (own, source.is_joined()) {
             (false, false) => Err(format!(
                 "datasets.{name} has neither `path` nor `phantom` nor `labelled_from`"
+            )),
+            (false, true) if source.split.is_some() => Err(format!(
+                "datasets.{name}.split: a dataset of others has none; give run.validation"
             )),
             (true, true) => Err(format!(
                 "datasets.{name}: `labelled_from` and `unlabelled_from` stand in place of `path` and `phantom`"

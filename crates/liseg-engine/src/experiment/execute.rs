@@ -6,8 +6,11 @@ use super::grid::PlannedRun;
 use super::judge::{is_judged, judge};
 use super::prepare::Prepared;
 use super::table::ResultTable;
+use crate::trainer::lay_out;
 use crate::{Error, Result, RunConfig, RunFolder, TrainEvent, TrainOptions, TrainOutcome, train};
+use liseg_data::CaseStore;
 use liseg_metrics::Report;
+use liseg_ssl::StrategyConfig;
 
 /// Does every run that is not done yet and makes the table; `None` when it was told to stop.
 ///
@@ -84,7 +87,11 @@ fn refuse_other_settings(prepared: &Prepared, run: &PlannedRun) -> Result<()> {
         false => Some("it learnt from another dataset".into()),
     };
     match difference {
-        None => Ok(()),
+        None => {
+            let (plan, roles, _) = lay_out(&wanted, &CaseStore::open(&wanted.data)?)?;
+            let supervised = matches!(wanted.strategy, StrategyConfig::Supervised(_));
+            folder.refuse_other_data(&plan, &roles, !supervised)
+        }
         Some(what) => Err(Error::Run {
             path: folder.path().to_owned(),
             reason: format!(

@@ -133,6 +133,8 @@ impl Experiment {
                 let mut settings = self.run.clone();
                 if phantom {
                     merge(&mut settings, &self.phantom_run);
+                } else if self.has_split(&variant.dataset) {
+                    merge(&mut settings, &with_split());
                 }
                 for value in &combination {
                     merge(&mut settings, &value.set);
@@ -176,6 +178,11 @@ impl Experiment {
             }
         }
         Ok(methods)
+    }
+
+    fn has_split(&self, dataset: &str) -> bool {
+        let source = self.datasets.get(dataset);
+        source.is_some_and(|source| source.split.is_some())
     }
 
     /// The method of another variant under the same values of the axes; a preparation has none of its own.
@@ -253,6 +260,15 @@ impl Experiment {
         };
         Ok(control)
     }
+}
+
+/// The name of the fold that a dataset's protocol draws, beside its preprocessed cases.
+pub(super) const SPLIT_FILE: &str = "split.json";
+
+/// The settings that make a run take that fold.
+fn with_split() -> toml::Table {
+    let splits = toml::Table::from_iter([("splits".to_owned(), SPLIT_FILE.into())]);
+    toml::Table::from_iter([("validation".to_owned(), splits.into())])
 }
 
 /// Puts the settings of one table on top of another; a strategy of another name replaces the first

@@ -7,7 +7,7 @@ use crate::evaluate::{Evaluation, evaluate};
 use crate::predict::{FolderOptions, ImageFile, Model, Postprocessing, predict_cases};
 use crate::run::write_file;
 use crate::{Error, Result, RunConfig, RunFolder};
-use liseg_data::{Dataset, Subset};
+use liseg_data::{Dataset, Subset, phases_of};
 use liseg_metrics::{Report, Settings};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -154,28 +154,34 @@ fn model_of(
 }
 
 /// Refuses an experiment whose runs could not be judged, before any of them is trained.
-pub(super) fn check_cases(settings: &EvaluationSettings, folder: &Path) -> Result<()> {
-    let (on, phases) = (&settings.on, &settings.phases);
-    match with_labels(on, phases, &Dataset::open(folder)?).is_empty() {
-        true => Err(nothing_to_judge_by(folder, on, phases)),
-        false => Ok(()),
+pub(super) fn check_cases(experiment: &Experiment, folder: &Path) -> Result<()> {
+    let (on, phases) = (&experiment.evaluate.on, &experiment.evaluate.phases);
+    if !with_labels(on, phases, &Dataset::open(folder)?)?.is_empty() {
+        return Ok(());
     }
+    let target = &experiment.datasets["target"];
+    let way_out = match target.phantom.is_some() && target.path.is_some() {
+        true => "; or take datasets.target.path out to let the phantom stand in",
+        false => "",
+    };
+    Err(nothing_to_judge_by(folder, on, phases, way_out))
 }
 
 /// The cases that a run is judged on.
 fn cases(judging: &Judging, folder: &Path, run: &RunFolder) -> Result<Vec<Judged>> {
     let learnt: BTreeSet<String> = run.training_cases()?.into_iter().collect();
     let (on, phases) = (&judging.on, &judging.phases);
-    let mut found = with_labels(on, phases, &Dataset::open(folder)?);
+    let mut found = with_labels(on, phases, &Dataset::open(folder)?)?;
     found.retain(|case| !learnt.contains(&case.id));
     if found.is_empty() {
-        return Err(nothing_to_judge_by(folder, on, phases));
+        return Err(nothing_to_judge_by(folder, on, phases, ""));
     }
     Ok(found)
 }
 
 /// The cases with a label among those of some subsets and phases, all phases when empty.
-fn with_labels(on: &[EvaluateOn], phases: &[String], dataset: &Dataset) -> Vec<Judged> {
+fn with_labels(on: &[EvaluateOn], phases: &[String], dataset: &Dataset) -> Result<Vec<Judged>> {
+    let phases = phases_of("evaluate.phases", phases, dataset.cases())?;
     let subsets = on.iter().map(|on| match on {
         EvaluateOn::Test => Subset::Test,
         EvaluateOn::HeldBack => Subset::Labelled,
@@ -193,10 +199,15 @@ fn with_labels(on: &[EvaluateOn], phases: &[String], dataset: &Dataset) -> Vec<J
             phase: case.phase.clone(),
         })
     });
-    judged.collect()
+    Ok(judged.collect())
 }
 
-fn nothing_to_judge_by(folder: &Path, on: &[EvaluateOn], phases: &[String]) -> Error {
+fn nothing_to_judge_by(
+    folder: &Path,
+    on: &[EvaluateOn],
+    phases: &[String],
+    way_out: &str,
+) -> Error {
     let places = on.iter().map(|on| match on {
         EvaluateOn::Test => "labelsTs",
         EvaluateOn::HeldBack => "labelsTr, not learnt from",
@@ -209,8 +220,8 @@ fn nothing_to_judge_by(folder: &Path, on: &[EvaluateOn], phases: &[String]) -> E
     Error::Run {
         path: folder.to_owned(),
         reason: format!(
-            "no case{phases} has a label to judge by (evaluate.on: {}); add labels, change evaluate.on or \
-             evaluate.phases, or take datasets.target.path out to let a phantom stand in",
+            "no case{phases} has a label to judge by (evaluate.on: {}); add labels, or change evaluate.on or \
+             evaluate.phases{way_out}",
             places.join("; ")
         ),
     }

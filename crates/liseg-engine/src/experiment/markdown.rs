@@ -126,8 +126,15 @@ impl ResultTable {
                 names.join(" and datasets.")
             ),
         };
+        let untrained = match self.untrained {
+            true => {
+                "The paper's networks were pretrained: its figures are left out beside those that were not \
+                 (network.weights). "
+            }
+            false => "",
+        };
         format!(
-            "{phantom}{others}Means over patients, with 95 % bootstrap intervals; seeds and folds are averaged case by \
+            "{phantom}{others}{untrained}Means over patients, with 95 % bootstrap intervals; seeds and folds are averaged case by \
              case first. The difference is that of Dice from {} on the same patients, p is Wilcoxon's signed-rank test \
              with Holm's correction over the table.",
             self.baseline()
@@ -230,6 +237,7 @@ mod tests {
             description: String::new(),
             phantom: false,
             stand_ins: Vec::new(),
+            untrained: false,
             rows: vec![row],
         }
     }

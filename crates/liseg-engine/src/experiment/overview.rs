@@ -159,6 +159,7 @@ mod tests {
             description: String::new(),
             phantom: false,
             stand_ins: Vec::new(),
+            untrained: false,
             rows,
         };
         let found = table.overviews();
@@ -189,6 +190,7 @@ mod tests {
             description: String::new(),
             phantom: false,
             stand_ins: Vec::new(),
+            untrained: false,
             rows,
         };
         assert!(table.overview_note().contains("own control"));

@@ -2,11 +2,15 @@
 
 use super::config::{DatasetSource, Experiment};
 use super::event::ExperimentEvent;
-use super::grid::{ExperimentPlan, PlannedRun};
+use super::grid::{ExperimentPlan, PlannedRun, SPLIT_FILE};
 use super::judge::check_cases;
 use crate::trainer::lay_out;
-use crate::{Error, Result};
-use liseg_data::{CaseStore, Dataset, Fingerprint, Plan, PreprocessOptions, preprocess_dataset};
+use crate::{Error, Result, run::write_file};
+use liseg_data::{
+    CaseStore, Dataset, Fingerprint, Plan, PreprocessOptions, SplitProtocol, preprocess_dataset,
+    write_splits,
+};
+use liseg_phantom::PhantomConfig;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -69,7 +73,7 @@ pub fn prepare(
             datasets.insert(name.clone(), raw_dataset(name, source, drawn, on_event)?);
         }
     }
-    check_cases(&experiment.evaluate, &datasets["target"])?;
+    check_cases(experiment, &datasets["target"])?;
     let mut plans: BTreeMap<&str, Plan> = BTreeMap::new();
     let mut order: Vec<&String> = experiment.datasets.keys().collect();
     order.sort_by_key(|name| experiment.datasets[*name].plan_of.is_some());
@@ -86,6 +90,9 @@ pub fn prepare(
         };
         if experiment.variants.iter().any(|v| v.dataset == *name) {
             preprocess(&dataset, &plan, &data(name))?;
+            if let Some(protocol) = source.split.as_ref().filter(|_| !phantoms[name]) {
+                draw_split(name, protocol, &dataset, &data(name))?;
+            }
         }
         plans.insert(name, plan);
     }
@@ -132,6 +139,8 @@ fn raw_dataset(
             ),
         });
     };
+    let settings = drawn.with_extension("phantom.json");
+    refuse_other_phantom(name, phantom, &settings)?;
     if !drawn.join("dataset.json").is_file() {
         let what = "drawing a phantom";
         on_event(ExperimentEvent::Preparing {
@@ -142,8 +151,28 @@ fn raw_dataset(
             path: drawn.clone(),
             reason: e.to_string(),
         })?;
+        let text = serde_json::to_string_pretty(phantom).unwrap_or_default() + "\n";
+        write_file(&settings, text.as_bytes())?;
     }
     Ok(drawn)
+}
+
+/// Refuses a phantom that lies there already and was drawn by other settings.
+fn refuse_other_phantom(name: &str, wanted: &PhantomConfig, settings: &Path) -> Result<()> {
+    let Ok(text) = std::fs::read_to_string(settings) else {
+        return Ok(());
+    };
+    let drawn: Option<PhantomConfig> = serde_json::from_str(&text).ok();
+    match drawn.is_none_or(|drawn| drawn == *wanted) {
+        true => Ok(()),
+        false => Err(Error::Config {
+            path: PathBuf::from(format!("datasets.{name}.phantom")),
+            reason: format!(
+                "another phantom was drawn before, with the settings in {}; choose another --out",
+                settings.display()
+            ),
+        }),
+    }
 }
 
 /// A dataset of its own, or one made of those that have a folder.
@@ -161,6 +190,16 @@ fn open(
     };
     let labelled = each(&source.labelled_from)?;
     Ok(Dataset::joined(&labelled, &each(&source.unlabelled_from)?)?)
+}
+
+/// Writes the fold of a dataset's protocol beside its cases, where its runs look for it.
+fn draw_split(name: &str, protocol: &SplitProtocol, dataset: &Dataset, out: &Path) -> Result<()> {
+    let fold = protocol.draw(dataset.cases());
+    let fold = fold.map_err(|error| Error::Config {
+        path: PathBuf::from(format!("datasets.{name}.split")),
+        reason: error.to_string(),
+    })?;
+    Ok(write_splits(&out.join(SPLIT_FILE), &[fold])?)
 }
 
 /// Preprocesses every case, or says which one failed.

@@ -1,12 +1,10 @@
 //! What became of an experiment, in numbers.
 
-use super::config::Experiment;
+use super::config::{Experiment, PaperFigure};
 use super::grid::{Method, PlannedRun};
 use super::prepare::Prepared;
 use crate::{Error, Result, run::write_file};
-use liseg_metrics::{
-    Bootstrap, CaseMetrics, CaseResult, Comparison, ComparisonSettings, Measure, Report,
-};
+use liseg_metrics::{Bootstrap, Comparison, ComparisonSettings, Measure, Report};
 use liseg_volume::Seed;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -82,6 +80,8 @@ pub struct ResultTable {
     pub phantom: bool,
     /// The other datasets for which a phantom stood in, such as one that weights come from.
     pub stand_ins: Vec<String>,
+    /// Whether figures of the paper are left out because its networks were pretrained and these were not.
+    pub untrained: bool,
     /// The rows.
     pub rows: Vec<Row>,
 }
@@ -96,6 +96,7 @@ impl ResultTable {
         let everything: Vec<&Report> = reports.iter().map(|(_, report)| report).collect();
         let groups = groups(experiment, &everything);
         let mut rows = Vec::new();
+        let mut untrained = false;
         for budget in budgets {
             for (phase, distribution) in &groups {
                 for method in prepared.plan.methods.iter().filter(|m| m.row) {
@@ -124,10 +125,13 @@ impl ResultTable {
                     let shown = experiment.datasets["target"].paper
                         && experiment.variants[method.variant].name == method.name
                         && !learns_from_a_phantom(experiment, prepared, method);
-                    row.paper = figures
+                    let figure = figures
                         .iter()
-                        .find(|f| shown && f.phase == *phase && f.distribution == *distribution)
-                        .map(|f| [f.dice, f.hd]);
+                        .find(|f| shown && f.phase == *phase && f.distribution == *distribution);
+                    let started_so =
+                        |f: &&PaperFigure| !f.pretrained || is_pretrained(prepared, method);
+                    row.paper = figure.filter(started_so).map(|f| [f.dice, f.hd]);
+                    untrained |= figure.is_some() && row.paper.is_none();
                     rows.push(row);
                 }
             }
@@ -138,6 +142,7 @@ impl ResultTable {
             description: experiment.description.clone(),
             phantom: prepared.phantoms["target"],
             stand_ins: stand_ins(experiment, prepared),
+            untrained,
             rows,
         })
     }
@@ -179,6 +184,16 @@ fn learns_from_a_phantom(experiment: &Experiment, prepared: &Prepared, method: &
     prepared.phantoms["target"]
         || names.any(|name| prepared.phantoms[name])
         || first.is_some_and(|first| learns_from_a_phantom(experiment, prepared, first))
+}
+
+/// Whether a method's network, or the one that it starts from, started from weights of a file.
+fn is_pretrained(prepared: &Prepared, method: &Method) -> bool {
+    let plan = &prepared.plan;
+    let run = plan.runs.iter().find(|run| run.method == method.name);
+    let first = method.after.as_ref();
+    let first = first.and_then(|name| plan.methods.iter().find(|method| method.name == *name));
+    run.is_some_and(|run| run.config.network.weights.is_some())
+        || first.is_some_and(|first| is_pretrained(prepared, first))
 }
 
 /// Phases and distributions that occur: every phase with all vendors, and apart where both kinds do.
@@ -230,61 +245,9 @@ fn part(report: &Report, phase: &str, distribution: &str, experiment: &Experimen
     report
 }
 
-/// One value per case, averaged over runs; a missing mask counts with the values of one.
 fn averaged(runs: &[(u64, Report)]) -> Report {
-    #[derive(Default)]
-    struct Sum {
-        group: BTreeMap<String, String>,
-        values: BTreeMap<Measure, (f64, usize)>,
-    }
-    let mut cases: BTreeMap<String, Sum> = BTreeMap::new();
-    for (_, report) in runs {
-        let scored = report
-            .cases
-            .iter()
-            .map(|c| (&c.reference_file, &c.group, &c.metrics));
-        let missing = report
-            .missing
-            .iter()
-            .map(|c| (&c.reference_file, &c.group, &c.metrics));
-        for (file, group, metrics) in scored.chain(missing) {
-            let name = Path::new(file).file_name().unwrap_or_default();
-            let sum = cases
-                .entry(name.to_string_lossy().into_owned())
-                .or_default();
-            sum.group.clone_from(group);
-            let Some(metrics) = metrics.values().next() else {
-                continue;
-            };
-            for measure in MEASURES {
-                if let Some(value) = metrics.get(measure) {
-                    let entry = sum.values.entry(measure).or_insert((0.0, 0));
-                    *entry = (entry.0 + value, entry.1 + 1);
-                }
-            }
-        }
-    }
-    let cases = cases.into_iter().map(|(name, sum)| {
-        let mean = |measure| sum.values.get(&measure).map(|(s, n)| s / *n as f64);
-        CaseResult {
-            reference_file: name,
-            metrics: BTreeMap::from([(
-                "1".to_owned(),
-                CaseMetrics {
-                    dice: mean(Measure::Dice),
-                    hd: mean(Measure::Hd),
-                    hd95: mean(Measure::Hd95),
-                    ..CaseMetrics::default()
-                },
-            )]),
-            group: sum.group,
-            ..CaseResult::default()
-        }
-    });
-    Report {
-        cases: cases.collect(),
-        ..Report::default()
-    }
+    let reports: Vec<Report> = runs.iter().map(|(_, report)| report.clone()).collect();
+    Report::averaged(&reports)
 }
 
 const MEASURES: [Measure; 3] = [Measure::Dice, Measure::Hd, Measure::Hd95];
@@ -400,6 +363,7 @@ fn correct(rows: &mut [Row]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use liseg_metrics::{CaseMetrics, CaseResult};
 
     fn report(dice: &[f64]) -> Report {
         let case = |(i, &dice): (usize, &f64)| CaseResult {

@@ -2,7 +2,7 @@
 
 use crate::run::CaseRoles;
 use crate::{Error, Result, RunConfig};
-use liseg_data::{Case, Fold, StoredCase, Subset, folds, read_splits, reduce_labels};
+use liseg_data::{Case, Fold, StoredCase, Subset, folds, phases_of, read_splits, reduce_labels};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -18,8 +18,7 @@ pub(super) fn assign_cases(config: &RunConfig, cases: &[Case]) -> Result<CaseRol
     if let Some(budget) = config.label_budget {
         fold = reduce_labels(fold, cases, budget, config.seed)?;
     }
-    let phases = &config.unlabelled_phases;
-    check_phases(phases, cases)?;
+    let phases = phases_of("unlabelled_phases", &config.unlabelled_phases, cases)?;
     let of_wanted_phase: BTreeSet<&str> = cases
         .iter()
         .filter(|case| phases.is_empty() || case.phase.as_ref().is_some_and(|p| phases.contains(p)))
@@ -35,23 +34,6 @@ pub(super) fn assign_cases(config: &RunConfig, cases: &[Case]) -> Result<CaseRol
             .filter(wanted)
             .collect(),
         validation: fold.validation,
-    })
-}
-
-/// Refuses a phase that no case has: it is misspelt, or this is other data.
-fn check_phases(phases: &[String], cases: &[Case]) -> Result<()> {
-    let known: BTreeSet<&str> = cases.iter().filter_map(|c| c.phase.as_deref()).collect();
-    let Some(strange) = phases.iter().find(|phase| !known.contains(phase.as_str())) else {
-        return Ok(());
-    };
-    let known: Vec<&str> = known.into_iter().collect();
-    let known = match &known[..] {
-        [] => "cases.json would say which phase a case is of".into(),
-        some => format!("there are {}", some.join(", ")),
-    };
-    Err(Error::Setting {
-        field: "unlabelled_phases",
-        reason: format!("no case has phase {strange}; {known}"),
     })
 }
 
@@ -163,6 +145,8 @@ mod tests {
         );
         config.unlabelled_phases.pop();
         assert_eq!(assign_cases(&config, &cases()).unwrap().unlabelled.len(), 4);
+        config.unlabelled_phases = vec!["non_contrast".into()];
+        assert_eq!(assign_cases(&config, &cases()).unwrap().unlabelled.len(), 8);
     }
 
     fn patients(ids: &[String]) -> BTreeSet<&str> {

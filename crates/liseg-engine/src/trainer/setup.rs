@@ -37,6 +37,8 @@ pub(super) fn check_roles(strategy: &dyn Strategy, roles: &CaseRoles) -> Result<
     Ok(())
 }
 
+/// The strategy with its networks. Several that learn from one checkpoint get heads of their own, unless the
+/// config says otherwise: they must start different.
 pub(super) fn build_strategy(
     config: &RunConfig,
     shape: &Architecture,
@@ -44,8 +46,25 @@ pub(super) fn build_strategy(
     build: &mut BuildStrategy<'_>,
 ) -> Result<Box<dyn Strategy>> {
     let start = &config.network;
-    let several = config.strategy.learners() > 1 && start.second_weights.is_none();
-    let fresh_heads = start.fresh_heads.unwrap_or(several);
+    let one_file = start.weights.is_some() && start.second_weights.is_none();
+    let fresh_heads = |learners: usize| start.fresh_heads.unwrap_or(one_file && learners > 1);
+    let expected = config.strategy.learners();
+    let built = build_with(config, shape, device, build, fresh_heads(expected))?;
+    // A strategy of the caller's own tells how many networks learn when it is there.
+    match built.learners().len() {
+        found if fresh_heads(found) == fresh_heads(expected) => Ok(built),
+        found => build_with(config, shape, device, build, fresh_heads(found)),
+    }
+}
+
+fn build_with(
+    config: &RunConfig,
+    shape: &Architecture,
+    device: Device,
+    build: &mut BuildStrategy<'_>,
+    fresh_heads: bool,
+) -> Result<Box<dyn Strategy>> {
+    let start = &config.network;
     let mut failure = None;
     let mut make = |name: &str| -> liseg_nn::Result<Box<dyn SegmentationNet>> {
         let mut network = fresh_network(shape, config.seed, name, device)?;
@@ -144,5 +163,103 @@ pub(super) fn micro_batch(config: &RunConfig, device: Device, strategy: &dyn Str
         0 if device == Device::Cpu && narrow => 1,
         0 => whole,
         n => n,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::{network_shape, tests::plan};
+    use liseg_nn::checkpoint;
+    use liseg_nn::tch::Tensor;
+    use liseg_ssl::{Cps, CpsConfig, StrategyConfig};
+    use std::path::PathBuf;
+
+    fn config(strategy: &str) -> RunConfig {
+        let mut config = RunConfig::new("data");
+        config.network.widths = Some(vec![2; 6]);
+        config.strategy = toml::from_str(&format!("name = \"{strategy}\"")).unwrap();
+        config
+    }
+
+    /// A checkpoint whose parameters are all `value`.
+    fn checkpoint_of(value: f64, folder: &std::path::Path) -> PathBuf {
+        let shape = network_shape(&config("supervised"), &plan()).unwrap();
+        let network = fresh_network(&shape, liseg_volume::Seed(9), "any", Device::Cpu).unwrap();
+        let of = |(name, tensor): (&str, &Tensor)| (name.to_owned(), tensor.full_like(value));
+        let tensors = network.parameters().iter().map(of).collect();
+        let file = folder.join(format!("{value}.safetensors"));
+        checkpoint::write(&file, &tensors, &Default::default()).unwrap();
+        file
+    }
+
+    /// For both networks: whether all parameters but those of heads are `value`, and whether heads are.
+    fn starts(strategy: &dyn Strategy, values: [f64; 2]) -> [(bool, bool); 2] {
+        let learners = strategy.learners();
+        [0, 1].map(|i| {
+            let network = learners[i].network();
+            let heads = network.head_prefixes();
+            let is_head = |name: &str| heads.iter().any(|head| name.starts_with(head.as_str()));
+            let all = |head: bool| {
+                let mut of = network
+                    .parameters()
+                    .iter()
+                    .filter(|(n, _)| is_head(n) == head);
+                of.all(|(_, tensor)| tensor.equal(&tensor.full_like(values[i])))
+            };
+            (all(false), all(true))
+        })
+    }
+
+    fn build(config: &RunConfig, build: &mut BuildStrategy<'_>) -> Result<Box<dyn Strategy>> {
+        let shape = network_shape(config, &plan()).unwrap();
+        build_strategy(config, &shape, Device::Cpu, build)
+    }
+
+    fn configured(config: &RunConfig) -> Result<Box<dyn Strategy>> {
+        build(config, &mut |networks| {
+            config.strategy.build(config.optimiser, networks)
+        })
+    }
+
+    #[test]
+    fn two_networks_from_one_checkpoint_get_heads_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = config("cps");
+        config.network.weights = Some(checkpoint_of(0.5, folder.path()));
+        let cps = configured(&config).unwrap();
+        assert_eq!(starts(cps.as_ref(), [0.5; 2]), [(true, false); 2]);
+        // Heads of the checkpoint would make the two one.
+        config.network.fresh_heads = Some(false);
+        let refused = configured(&config).err().unwrap().to_string();
+        assert!(refused.contains("the same weights"), "{refused}");
+    }
+
+    #[test]
+    fn two_networks_from_two_checkpoints_keep_their_heads() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = config("cps");
+        config.network.weights = Some(checkpoint_of(0.5, folder.path()));
+        config.network.second_weights = Some(checkpoint_of(0.25, folder.path()));
+        let cps = configured(&config).unwrap();
+        assert_eq!(starts(cps.as_ref(), [0.5, 0.25]), [(true, true); 2]);
+    }
+
+    #[test]
+    fn so_do_networks_of_a_strategy_of_ones_own() {
+        let folder = tempfile::tempdir().unwrap();
+        // The config says nothing of it: its strategy is another one, with one network.
+        let mut config = config("supervised");
+        config.network.weights = Some(checkpoint_of(0.5, folder.path()));
+        let views = CpsConfig {
+            views: liseg_ssl::Views::PerNetwork,
+            ..CpsConfig::default()
+        };
+        let own = build(&config, &mut |networks| {
+            let pair = [networks("network")?, networks("network_b")?];
+            Ok(Box::new(Cps::new(views.clone(), pair, config.optimiser)?))
+        });
+        assert_eq!(starts(own.unwrap().as_ref(), [0.5; 2]), [(true, false); 2]);
+        assert_eq!(StrategyConfig::Cps(views).learners(), 2);
     }
 }

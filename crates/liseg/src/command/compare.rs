@@ -1,6 +1,6 @@
 //! `liseg compare`.
 
-use super::named::named;
+use super::named::grouped;
 use super::{Failure, Outcome, Result, Shared, print_json, progress};
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
@@ -15,11 +15,12 @@ use std::path::{Path, PathBuf};
 ///
 /// Takes the JSON files that `liseg evaluate --out` wrote. Cases are matched by the file name of
 /// their reference; where a `cases.json` told whose they are, a patient's volumes are averaged
-/// first. Intervals are bootstrap percentiles over those units, p is Wilcoxon's signed-rank test,
+/// first. Files of one NAME, such as a method's seeds, are averaged case by case. Intervals are bootstrap percentiles over those units, p is Wilcoxon's signed-rank test,
 /// corrected by Holm over all rows of the table.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Compare {
-    /// Two or more metrics files, each as FILE or NAME=FILE; the first is the baseline.
+    /// Two or more metrics files, each as FILE or NAME=FILE; the first is the baseline. Several of one NAME
+    /// are averaged.
     #[arg(required = true, num_args = 2.., value_name = "METRICS.json")]
     metrics: Vec<String>,
     /// Measures to compare.
@@ -61,14 +62,15 @@ impl Compare {
             replicates: self.replicates as usize,
             seed: Seed(shared.seed.unwrap_or(0)),
         };
-        let reports = named(&self.metrics)?
+        let reports = grouped(&self.metrics)?
             .into_iter()
-            .map(|given| {
-                let mut report = Report::read_json(&given.path)?;
-                self.keep_group(&mut report, &given.path)?;
-                Ok((given.name, report))
-            })
+            .map(|(name, files)| Ok((name, self.read(&files)?)))
             .collect::<Result<Vec<_>>>()?;
+        if reports.len() < 2 {
+            return Err(Failure::usage(
+                "one method alone; give the files of another one",
+            ));
+        }
         let spinner = progress::spinner(shared, "resampling");
         let comparison = Comparison::of(&reports, &settings);
         spinner.finish_and_clear();
@@ -86,6 +88,20 @@ impl Compare {
 }
 
 impl Compare {
+    /// The report of a method, averaged over its files.
+    fn read(&self, files: &[PathBuf]) -> Result<Report> {
+        let each = files.iter().map(|file| {
+            let mut report = Report::read_json(file)?;
+            self.keep_group(&mut report, file)?;
+            Ok(report)
+        });
+        let mut each = each.collect::<Result<Vec<_>>>()?;
+        match each.len() {
+            1 => Ok(each.remove(0)),
+            _ => Ok(Report::averaged(&each)),
+        }
+    }
+
     fn keep_group(&self, report: &mut Report, file: &Path) -> Result<()> {
         let Some(only) = &self.only else {
             return Ok(());

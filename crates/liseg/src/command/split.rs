@@ -1,10 +1,9 @@
 //! `liseg split`.
 
-use super::phases::check_phases;
 use super::{Failure, Outcome, Result, Shared, print_json};
 use liseg::data::{
-    Case, Dataset, Fold, Subset, choose_unlabelled, folds, holdout, nnunet_folds, reduce_labels,
-    write_splits,
+    Case, Dataset, Fold, SplitProtocol, Subset, choose_unlabelled, folds, holdout, nnunet_folds,
+    phases_of, reduce_labels, write_splits,
 };
 use liseg::volume::Seed;
 use std::collections::BTreeMap;
@@ -41,7 +40,8 @@ pub(crate) struct Split {
     /// Use this many unlabelled patients of each vendor, as in A=90,B1=90,B2=40.
     #[arg(long, value_name = "VENDOR=N", value_delimiter = ',', value_parser = parse_share)]
     unlabelled: Vec<(String, usize)>,
-    /// Use unlabelled cases of these phases only, as in GED4.
+    /// Use unlabelled cases of these phases only, as in GED4; `contrast` is GED4, `non_contrast` T1WI, T2WI
+    /// and DWI.
     #[arg(long, value_name = "PHASES", value_delimiter = ',')]
     unlabelled_phases: Vec<String>,
     /// The LiSeg paper's protocol on LiQA: 25 labelled patients train and 5 validate, with 220
@@ -59,7 +59,6 @@ fn parse_share(text: &str) -> std::result::Result<(String, usize), String> {
 impl Split {
     pub(crate) fn run(&self, shared: &Shared) -> Result<Outcome> {
         let dataset = Dataset::open(&self.dataset)?;
-        check_phases("--unlabelled-phases", &self.unlabelled_phases, &dataset)?;
         let seed = Seed(shared.seed.unwrap_or(0));
         let made = self.make(&dataset, seed, shared.seed)?;
         let out = self
@@ -81,8 +80,18 @@ impl Split {
     fn make(&self, dataset: &Dataset, seed: Seed, asked: Option<u64>) -> Result<Vec<Fold>> {
         let cases = dataset.cases();
         let labelled = || dataset.subset(Subset::Labelled);
-        let validation = if self.paper { Some(5) } else { self.validation };
-        let made = match validation {
+        let made = match self.validation {
+            _ if self.paper => {
+                let protocol = SplitProtocol {
+                    seed: seed.0,
+                    ..SplitProtocol::paper()
+                };
+                return Ok(vec![self.with_fewer_labels(
+                    protocol.draw(cases)?,
+                    cases,
+                    seed,
+                )?]);
+            }
             Some(count) => vec![holdout(labelled(), count, seed)?],
             None if self.nnunet => {
                 let ids: Vec<String> = labelled().map(|case| case.id.clone()).collect();
@@ -92,36 +101,20 @@ impl Split {
             }
             None => folds(labelled(), self.folds, seed)?,
         };
-        let mut finished = Vec::with_capacity(made.len());
-        for fold in made {
-            finished.push(self.finish(fold, cases, seed)?);
-        }
-        Ok(finished)
+        let phases = phases_of("--unlabelled-phases", &self.unlabelled_phases, cases)?;
+        let wanted: BTreeMap<String, usize> = self.unlabelled.iter().cloned().collect();
+        let finished = made.into_iter().map(|fold| {
+            let fold = fold.with_unlabelled(cases);
+            let fold = match wanted.is_empty() {
+                true => fold.of_phases(&phases, cases),
+                false => choose_unlabelled(fold, cases, &wanted, &phases, seed)?,
+            };
+            self.with_fewer_labels(fold, cases, seed)
+        });
+        finished.collect()
     }
 
-    /// Chooses unlabelled cases, then takes labels away.
-    fn finish(&self, fold: Fold, cases: &[Case], seed: Seed) -> Result<Fold> {
-        let (wanted, phases): (BTreeMap<String, usize>, Vec<String>) = if self.paper {
-            let wanted = [("A", 90), ("B1", 90), ("B2", 40)];
-            let wanted = wanted.map(|(vendor, count)| (vendor.to_owned(), count));
-            (wanted.into(), vec!["GED4".to_owned()])
-        } else {
-            let wanted = self.unlabelled.iter().cloned().collect();
-            (wanted, self.unlabelled_phases.clone())
-        };
-        let mut fold = fold.with_unlabelled(cases);
-        if !wanted.is_empty() {
-            fold = choose_unlabelled(fold, cases, &wanted, &phases, seed)?;
-        } else if !phases.is_empty() {
-            let of_phase = |id: &String| {
-                let case = cases.iter().find(|case| &case.id == id);
-                case.and_then(|case| case.phase.as_ref())
-                    .is_some_and(|p| phases.contains(p))
-            };
-            if let Some(ids) = &mut fold.unlabelled {
-                ids.retain(of_phase);
-            }
-        }
+    fn with_fewer_labels(&self, fold: Fold, cases: &[Case], seed: Seed) -> Result<Fold> {
         Ok(match self.labelled {
             Some(count) => reduce_labels(fold, cases, count, seed)?,
             None => fold,
