@@ -16,9 +16,8 @@ use liseg_nn::{GradientScaler, Precision, ScaledStep, checkpoint};
 use liseg_ssl::{NetworkFactory, Progress, StepContext, Strategy};
 use liseg_stunet::Architecture;
 use roles::{as_case, assign_cases};
-use setup::{
-    build_strategy, check_roles, learning_rate, micro_batch, pipelines, plan_for, refuse_other_run,
-};
+pub(crate) use setup::check_roles;
+use setup::{build_strategy, learning_rate, micro_batch, pipelines, plan_for, refuse_other_run};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -163,7 +162,8 @@ impl<'a> Trainer<'a> {
         let (plan, roles, shape) = lay_out(config, &store)?;
         let pipelines = pipelines(config)?;
         let strategy = build_strategy(config, &shape, device, build)?;
-        check_roles(strategy.as_ref(), &roles)?;
+        let unlabelled = strategy.request().unlabelled > 0;
+        check_roles(strategy.name(), unlabelled, &roles)?;
         let parameters = strategy.learners()[0].network().parameters().count();
         let micro = micro_batch(config, device, strategy.as_ref());
         let networks = strategy.learners().len();
@@ -178,7 +178,6 @@ impl<'a> Trainer<'a> {
         let folder = if options.resume && options.folder.join("config.toml").exists() {
             let folder = RunFolder::open(&options.folder)?;
             refuse_other_run(config, strategy.name(), &folder)?;
-            let unlabelled = strategy.request().unlabelled > 0;
             folder.refuse_other_data(&plan, &roles, unlabelled)?;
             folder
         } else {

@@ -139,6 +139,12 @@ fn wrong_runs_are_told_before_any_is_trained() {
     let file = write_experiment(folder.path());
     let text = std::fs::read_to_string(&file).unwrap();
     let out = folder.path().join("out");
+    // A fold without unlabelled cases.
+    let fold = r#"[{"train": ["case_0", "case_1", "case_2"], "val": [], "unlabelled": []}]"#;
+    let all = folder.path().join("all.json");
+    std::fs::write(&all, fold).unwrap();
+    let without = text.replace("label_budgets = [1, 2]", "label_budgets = [3]");
+    let without = without.replace("[run]", &format!("[run]\nvalidation.splits = {all:?}"));
     for (from, to, told) in [
         ("label_budgets = [1, 2]", "label_budgets = [1, 100]", "100"),
         (
@@ -151,6 +157,7 @@ fn wrong_runs_are_told_before_any_is_trained() {
             "phases = [\"T2WI\"]",
             "T2WI",
         ),
+        (&text, &without, "learns from unlabelled cases"),
     ] {
         std::fs::write(&file, text.replace(from, to)).unwrap();
         let output = liseg(&["experiment", path(&file), "--out", path(&out)]);
@@ -332,6 +339,57 @@ fn the_presets_lay_out_their_grids() {
         seen += 1;
     }
     assert!(seen >= 5);
+}
+
+/// The paper's tables, each row of them, on a phantom that is smaller still and for a step.
+#[test]
+fn the_papers_tables_run_on_the_phantom() {
+    let presets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/experiments");
+    let folder = tempfile::tempdir().unwrap();
+    let smaller = [
+        ("seeds = [1, 2, 3]", "seeds = [1]"),
+        ("patients = 24", "patients = 8"),
+        ("patients = 12", "patients = 6"),
+        ("labelled = 12", "labelled = 6"),
+        ("test_patients = 4", "test_patients = 1"),
+        ("test_patients = 8", "test_patients = 2"),
+        ("epochs = 6", "epochs = 1"),
+        ("iterations_per_epoch = 50", "iterations_per_epoch = 1"),
+        ("[8, 16, 32, 64, 64, 64]", "[4, 4, 8, 8, 8, 8]"),
+        ("[8, 16, 32, 64, 64]", "[4, 4, 8, 8, 8]"),
+        ("[evaluate]", "[evaluate]\nreplicates = 100"),
+    ];
+    for name in ["table2", "table3", "table4", "table5"] {
+        let mut text = std::fs::read_to_string(presets.join(format!("{name}.toml"))).unwrap();
+        text = text.replace("path = \"data/", "path = \"not-here/");
+        for (from, to) in smaller {
+            text = text.replace(from, to);
+        }
+        let file = folder.path().join(format!("{name}.toml"));
+        std::fs::write(&file, &text).unwrap();
+        let out = folder.path().join(name);
+        let output = liseg(&["experiment", path(&file), "--out", path(&out), "--json"]);
+        assert!(output.status.success(), "{name}: {}", stderr(&output));
+        let table = stdout_json(&output);
+        assert_eq!(table["phantom"], true);
+        let found = table["rows"].as_array().unwrap();
+        let has_row = |variant: &str| {
+            let name = variant.split('"').nth(1).unwrap();
+            found.iter().any(|row| row["method"] == name)
+        };
+        for variant in text.split("[[variants]]\n").skip(1) {
+            assert_eq!(
+                has_row(variant),
+                !variant.contains("row = false"),
+                "{name}: {variant}"
+            );
+        }
+        assert!(
+            found
+                .iter()
+                .all(|row| row["dice"]["mean"].is_number() && row["paper"].is_null())
+        );
+    }
 }
 
 #[test]

@@ -4,13 +4,14 @@ use super::config::{DatasetSource, Experiment};
 use super::event::ExperimentEvent;
 use super::grid::{ExperimentPlan, PlannedRun, SPLIT_FILE};
 use super::judge::check_cases;
-use crate::trainer::lay_out;
+use crate::trainer::{check_roles, lay_out};
 use crate::{Error, Result, run::write_file};
 use liseg_data::{
     CaseStore, Dataset, Fingerprint, Plan, PreprocessOptions, SplitProtocol, preprocess_dataset,
     write_splits,
 };
 use liseg_phantom::PhantomConfig;
+use liseg_ssl::StrategyConfig;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -113,10 +114,14 @@ fn check_runs(plan: &ExperimentPlan) -> Result<()> {
         if !stores.contains_key(data) {
             stores.insert(data, CaseStore::open(data)?);
         }
-        lay_out(&run.config, &stores[data]).map_err(|error| Error::Config {
-            path: PathBuf::from(format!("run `{}`", run.id)),
-            reason: error.to_string(),
-        })?;
+        let strategy = &run.config.strategy;
+        let unlabelled = !matches!(strategy, StrategyConfig::Supervised(_));
+        lay_out(&run.config, &stores[data])
+            .and_then(|(_, roles, _)| check_roles(strategy.name(), unlabelled, &roles))
+            .map_err(|error| Error::Config {
+                path: PathBuf::from(format!("run `{}`", run.id)),
+                reason: error.to_string(),
+            })?;
     }
     Ok(())
 }

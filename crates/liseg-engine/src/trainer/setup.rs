@@ -22,19 +22,23 @@ pub(super) fn plan_for(config: &RunConfig, plan: &Plan) -> Result<Plan> {
     Ok(plan)
 }
 
-pub(super) fn check_roles(strategy: &dyn Strategy, roles: &CaseRoles) -> Result<()> {
-    if strategy.request().unlabelled > 0 && roles.unlabelled.is_empty() {
-        return Err(Error::Setting {
-            field: "strategy.name",
-            reason: format!(
-                "`{}` learns from unlabelled cases and the data have none of the wanted phases; put \
-                 images without labels into imagesUn before preprocessing, widen \
-                 unlabelled_phases, or train with name = \"supervised\"",
-                strategy.name()
-            ),
-        });
+/// Refuses to learn from unlabelled cases where there are none.
+pub(crate) fn check_roles(
+    strategy: &str,
+    learns_from_unlabelled: bool,
+    roles: &CaseRoles,
+) -> Result<()> {
+    if !learns_from_unlabelled || !roles.unlabelled.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    Err(Error::Setting {
+        field: "strategy.name",
+        reason: format!(
+            "`{strategy}` learns from unlabelled cases and the data have none of the wanted phases; put \
+             images without labels into imagesUn before preprocessing, widen unlabelled_phases, or train \
+             with name = \"supervised\""
+        ),
+    })
 }
 
 /// The strategy with its networks. Several that learn from one checkpoint get heads of their own, unless the
