@@ -264,13 +264,16 @@ fn data_are_parted_by_their_protocol() {
     assert!(made.status.success(), "{}", stderr(&made));
     let text = format!(
         "name = \"parted\"\nseeds = [1, 2]\ncontrol = \"none\"\n\
-         [datasets.target]\npath = {data:?}\nplan.patch_size = [16, 32, 32]\n\
+         [datasets.target]\npath = {data:?}\npaper = true\nplan.patch_size = [16, 32, 32]\n\
          plan.spacing = [8.0, 8.0, 8.0]\n\
          split = {{ validation = 2, unlabelled = {{ A = 1, B1 = 2 }}, unlabelled_phases = [\"contrast\"] }}\n\
          [evaluate]\non = [\"held-back\"]\nphases = [\"contrast\"]\nreplicates = 100\n\
          [run]\nprecision = \"f32\"\nnetwork.widths = [4, 4, 8, 8, 8, 8]\nvalidation.folds = 4\n\
          training = {{ epochs = 1, iterations_per_epoch = 1, learning_rate = 3e-3 }}\n\
-         [[variants]]\nname = \"CPS\"\nset.strategy.name = \"cps\"\n"
+         [[variants]]\nname = \"CPS\"\nset.strategy.name = \"cps\"\n\
+         paper = [{{ phase = \"GED4\", dice = 0.5, hd = 9.0 }}]\n\
+         [[variants]]\nname = \"again\"\nset.strategy.name = \"cps\"\n\
+         paper = [{{ phase = \"GED4\", dice = 0.5, hd = 9.0, pretrained = false }}]\n"
     );
     let file = folder.path().join("parted.toml");
     std::fs::write(&file, &text).unwrap();
@@ -278,7 +281,11 @@ fn data_are_parted_by_their_protocol() {
     let run = || liseg(&["experiment", path(&file), "--out", path(&out), "--json"]);
     let output = run();
     assert!(output.status.success(), "{}", stderr(&output));
-    assert_eq!(stdout_json(&output)["rows"][0]["n"], 2);
+    let table = stdout_json(&output);
+    assert_eq!(table["rows"][0]["n"], 2);
+    // A figure of pretrained networks is not shown beside one that is not.
+    assert!(table["rows"][0]["paper"].is_null() && table["untrained"] == true);
+    assert_eq!(table["rows"][1]["paper"], serde_json::json!([0.5, 9.0]));
     let roles = [1, 2].map(|seed| {
         let manifest = std::fs::read(out.join(format!("runs/cps-seed{seed}/manifest.json")));
         let manifest: serde_json::Value = serde_json::from_slice(&manifest.unwrap()).unwrap();
