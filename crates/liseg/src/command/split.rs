@@ -79,6 +79,8 @@ impl Split {
 
     fn make(&self, dataset: &Dataset, seed: Seed, asked: Option<u64>) -> Result<Vec<Fold>> {
         let cases = dataset.cases();
+        let phases = phases_of("--unlabelled-phases", &self.unlabelled_phases, cases);
+        let phases = phases.map_err(|error| Failure::usage(error.to_string()))?;
         let labelled = || dataset.subset(Subset::Labelled);
         let made = match self.validation {
             _ if self.paper => {
@@ -101,7 +103,6 @@ impl Split {
             }
             None => folds(labelled(), self.folds, seed)?,
         };
-        let phases = phases_of("--unlabelled-phases", &self.unlabelled_phases, cases)?;
         let wanted: BTreeMap<String, usize> = self.unlabelled.iter().cloned().collect();
         let finished = made.into_iter().map(|fold| {
             let fold = fold.with_unlabelled(cases);
