@@ -20,7 +20,7 @@ pub use config::{
     PaperFigure, Variant,
 };
 pub use event::ExperimentEvent;
-pub use execute::run_experiment;
+pub use execute::{complete_run, result_table, run_experiment};
 pub use grid::{ExperimentPlan, Method, PlannedRun};
 pub use overview::Overview;
 pub use prepare::{Prepared, prepare};

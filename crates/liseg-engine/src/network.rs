@@ -142,11 +142,15 @@ pub(crate) fn check_memory(
         return Ok(());
     }
     let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+    let way_out = match wide && !Precision::Bf16.is_emulated(device) {
+        true => "a smaller patch, a smaller network or precision = \"bf16\"",
+        false => "a smaller patch or a smaller network",
+    };
     Err(Error::Setting {
         field: "training.patch_size",
         reason: format!(
             "a step on a patch of {patch:?} voxels needs about {:.1} GiB and {:.1} GiB are free; \
-             choose a smaller patch, a smaller network or precision = \"bf16\"",
+             choose {way_out}",
             gib(needed),
             gib(available)
         ),

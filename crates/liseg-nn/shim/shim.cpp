@@ -2,6 +2,7 @@
 // and the statistics of device memory. Tensors cross as pointers to at::Tensor, as in tch. No
 // exception leaves a function: failures come back as text.
 
+#include <ATen/Context.h>
 #include <ATen/core/ivalue.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/_fused_adam.h>
@@ -126,6 +127,10 @@ extern "C" {
 
 void liseg_free_text(char* message) {
   delete[] message;
+}
+
+bool liseg_has_onednn() {
+  return at::hasMKLDNN();
 }
 
 bool liseg_records_gradients() {

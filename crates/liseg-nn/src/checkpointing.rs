@@ -1,6 +1,7 @@
 //! Less memory in training: maps that are computed again instead of being kept.
 
 use crate::{Result, shim};
+use std::cell::Cell;
 use tch::Tensor;
 
 /// Runs a stage of a network on one or two inputs, keeping nothing of its inside for the backward pass, which
@@ -25,10 +26,41 @@ pub fn checkpointed(
     let inputs = || [Some(first), second].into_iter().flatten();
     match trained.or_else(|| inputs().find(|input| input.requires_grad())) {
         Some(anchor) if shim::records_gradients() => {
-            shim::checkpoint((first, second), anchor, Box::new(stage))
+            let marked = move |inputs: &[Tensor]| {
+                let _mark = Mark::set();
+                stage(inputs)
+            };
+            shim::checkpoint((first, second), anchor, Box::new(marked))
         }
         _ => stage(&inputs().map(Tensor::shallow_clone).collect::<Vec<_>>()),
     }
+}
+
+thread_local! {
+    /// Whether this thread is within a checkpointed stage.
+    static WITHIN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Marks this thread as within a stage until it is dropped.
+struct Mark;
+
+impl Mark {
+    fn set() -> Self {
+        WITHIN.set(true);
+        Self
+    }
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        WITHIN.set(false);
+    }
+}
+
+/// Whether nobody will ask for gradients of what this thread computes now: none are recorded, and it is not the first
+/// run of a checkpointed stage, whose second run must give the same bits.
+pub(crate) fn is_without_gradients() -> bool {
+    !shim::records_gradients() && !WITHIN.get()
 }
 
 /// Whether operations of this thread record a graph for gradients: true until a

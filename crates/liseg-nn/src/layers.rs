@@ -9,6 +9,7 @@
 //! reordering before and after every convolution. [`to_compute_layout`] makes the input so, and
 //! every layer here keeps it.
 
+use crate::checkpointing::is_without_gradients;
 use crate::{Parameters, Result};
 use rand::Rng;
 use rand_distr::{Distribution, Normal};
@@ -104,6 +105,16 @@ impl Conv3d {
         let bias = self.bias.f_to_kind(kind)?;
         let (padded, padding) = self.pad_where_thin(x, kind)?;
         let x = padded.as_ref().unwrap_or(x);
+        if kind == Kind::Float && is_best_by_onednn(x) {
+            return Ok(x.f_mkldnn_convolution(
+                &weight,
+                Some(&bias),
+                padding,
+                self.stride,
+                [1i64; 3],
+                1,
+            )?);
+        }
         Ok(x.f_conv3d(&weight, Some(&bias), self.stride, padding, [1i64; 3], 1)?)
     }
 
@@ -123,6 +134,15 @@ impl Conv3d {
         }
         Ok((None, self.padding))
     }
+}
+
+/// Whether to call oneDNN for a convolution in f32 where libtorch would choose.
+///
+/// It keeps small single samples from oneDNN, and with one thread all kernels of a single voxel, and unfolds them instead:
+/// that takes up to twenty times as long and a copy of every voxel with its neighbours, and loses the layout. Where gradients
+/// are wanted they would be unfolded all the same, and norms sum such small maps more exactly in the default layout.
+fn is_best_by_onednn(x: &Tensor) -> bool {
+    x.device() == Device::Cpu && is_without_gradients() && crate::shim::has_onednn()
 }
 
 /// 3-D transposed convolution with bias whose kernel is its stride: every voxel becomes a block, and
@@ -190,7 +210,7 @@ impl TransposedConv3d {
         let kind = x.f_kind()?;
         let weight = self.weight.f_to_kind(kind)?;
         let bias = self.bias.f_to_kind(kind)?;
-        Ok(x.f_conv_transpose3d(
+        let y = x.f_conv_transpose3d(
             &weight,
             Some(&bias),
             self.stride,
@@ -198,7 +218,12 @@ impl TransposedConv3d {
             [0i64; 3],
             1,
             [1i64; 3],
-        )?)
+        )?;
+        // Small single samples in f32 come in the default layout, which the maps joined with them would take.
+        if x.device() == Device::Cpu && is_without_gradients() {
+            return to_compute_layout(&y, kind);
+        }
+        Ok(y)
     }
 }
 
@@ -468,6 +493,29 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn small_samples_are_predicted_in_their_layout_with_the_values_of_training() {
+        let mut p = Parameters::new(Device::Cpu);
+        let mut rng = ChaCha8Rng::seed_from_u64(4);
+        let x = to_compute_layout(&input([1, 3, 4, 6, 8]), Kind::Float).unwrap();
+        for (kernel, stride) in [(3, [1; 3]), (3, [1, 2, 2]), (1, [1; 3]), (1, [2; 3])] {
+            let path = format!("conv{kernel}{stride:?}");
+            let conv = Conv3d::new(&mut p, &path, (3, 5), kernel, stride, &mut rng).unwrap();
+            let training = conv.forward(&x).unwrap();
+            let predicted = tch::no_grad(|| conv.forward(&x).unwrap());
+            assert!((&training - &predicted).abs().max().double_value(&[]) < 1e-5);
+            assert_eq!(
+                predicted.stride()[1],
+                1,
+                "kernel {kernel}, stride {stride:?}"
+            );
+        }
+        let up = TransposedConv3d::new(&mut p, "up", (3, 5), [1, 2, 2], &mut rng).unwrap();
+        let predicted = tch::no_grad(|| up.forward(&x).unwrap());
+        assert!(predicted.equal(&up.forward(&x).unwrap()));
+        assert_eq!(predicted.stride()[1], 1);
     }
 
     #[test]

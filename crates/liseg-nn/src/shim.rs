@@ -19,6 +19,7 @@ type Drop = unsafe extern "C" fn(*mut c_void);
 unsafe extern "C" {
     fn liseg_free_text(message: *mut c_char);
     fn liseg_records_gradients() -> bool;
+    fn liseg_has_onednn() -> bool;
     fn liseg_checkpoint(
         first: *const C_tensor,
         second: *const C_tensor,
@@ -72,6 +73,12 @@ fn outcome(message: *mut c_char) -> Result<()> {
         text
     };
     Err(Error::Torch(tch::TchError::Torch(text)))
+}
+
+/// Whether this libtorch was built with oneDNN.
+pub(crate) fn has_onednn() -> bool {
+    // SAFETY: reads a constant of the build.
+    unsafe { liseg_has_onednn() }
 }
 
 /// Whether operations of this thread record a graph for gradients.

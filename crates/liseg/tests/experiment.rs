@@ -8,8 +8,11 @@
 
 mod common;
 
-use common::{liseg, path, stderr, stdout_json, write_dataset};
+use common::{command, liseg, path, stderr, stdout_json, write_dataset};
+use std::io::Write;
 use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
 
 fn write_experiment(folder: &Path) -> std::path::PathBuf {
     let dataset = write_dataset(folder);
@@ -171,7 +174,7 @@ fn wrong_runs_are_told_before_any_is_trained() {
 }
 
 #[test]
-fn seeds_at_the_same_time_learn_what_they_learn_one_by_one() {
+fn runs_at_the_same_time_learn_what_they_learn_one_by_one() {
     let folder = tempfile::tempdir().unwrap();
     let file = write_experiment(folder.path());
     let text = std::fs::read_to_string(&file).unwrap();
@@ -194,9 +197,13 @@ fn seeds_at_the_same_time_learn_what_they_learn_one_by_one() {
     };
     let said = run(&at_once, "2");
     for seed in 1..=3 {
-        assert!(said.contains(&format!("seed {seed}: ")), "{said}");
+        let line = format!("cps-seed{seed}: training");
+        assert_eq!(said.matches(&line).count(), 1, "{said}");
     }
-    assert!(said.contains("done before"), "{said}");
+    assert!(
+        said.contains("job 1: ") && said.contains("job 2: "),
+        "{said}"
+    );
     run(&in_turn, "1");
     let learnt = |out: &Path| {
         [1, 2, 3].map(|seed| {
@@ -210,6 +217,24 @@ fn seeds_at_the_same_time_learn_what_they_learn_one_by_one() {
         assert_eq!(report, other.0);
         assert!(weights == other.1, "weights differ");
     }
+    // What goes wrong in a job is told with the run's name.
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("3e-3", "4e-3")).unwrap();
+    let output = liseg(&[
+        "experiment",
+        path(&file),
+        "--out",
+        path(&at_once),
+        "--jobs",
+        "2",
+    ]);
+    let message = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    let line = message.lines().last().unwrap();
+    assert!(
+        line.contains("first-seed") && line.contains("learning_rate"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -322,10 +347,30 @@ fn a_job_ends_with_whoever_started_it() {
     let long = text.replace("iterations_per_epoch = 2", "iterations_per_epoch = 100000");
     std::fs::write(&file, long).unwrap();
     let out = folder.path().join("out");
-    // The tests' commands have no standard input.
-    let output = liseg(&["experiment", path(&file), "--out", path(&out), "--job"]);
+    let arguments = ["experiment", path(&file), "--out", path(&out), "--job"];
+    let job = || {
+        let mut command = command(&arguments);
+        let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        pipes.stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let mut unknown = job();
+    unknown.stdin.take().unwrap().write_all(b"none\n").unwrap();
+    let output = unknown.wait_with_output().unwrap();
+    assert!(stderr(&output).contains("no run is called `none`"));
+
+    let mut job = job();
+    let mut orders = job.stdin.take().unwrap();
+    orders.write_all(b"first-seed1\n").unwrap();
+    let begun = out.join("runs/first-seed1/manifest.json");
+    while !begun.is_file() {
+        assert!(job.try_wait().unwrap().is_none(), "ended before it began");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop(orders);
+    let output = job.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("stopped; go on with"));
+    // It did not say that the run is done.
+    assert!(output.stdout.is_empty());
 }
 
 #[test]

@@ -53,6 +53,20 @@ pub struct PlannedRun {
     pub config: RunConfig,
 }
 
+impl PlannedRun {
+    /// The runs that have to be done before this one: whose weights it starts from, whose training it shares, and which
+    /// finds the liver for it.
+    pub fn depends_on(&self) -> impl Iterator<Item = &str> {
+        let by = self
+            .cascade
+            .as_ref()
+            .and_then(|cascade| cascade.by.as_ref());
+        let shared = (self.trained_as != self.id).then_some(&self.trained_as);
+        let all = [self.after.as_ref(), shared, by];
+        all.into_iter().flatten().map(String::as_str)
+    }
+}
+
 /// All runs of an experiment, each after those it depends on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExperimentPlan {

@@ -29,6 +29,12 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// Whether the table has a row for a run; one that only prepares others has none, and is not judged.
+    pub fn has_row(&self, run: &PlannedRun) -> bool {
+        let methods = &self.plan.methods;
+        methods.iter().any(|m| m.name == run.method && m.row)
+    }
+
     /// The folder of a run.
     pub fn run_folder(&self, id: &str) -> PathBuf {
         self.folder.join("runs").join(id)

@@ -7,11 +7,13 @@ use comfy_table::presets::UTF8_FULL_CONDENSED;
 use indicatif::ProgressBar;
 use liseg::engine::TrainEvent;
 use liseg::engine::experiment::{
-    Experiment, ExperimentEvent, Overview, Prepared, ResultTable, prepare, run_experiment,
+    Experiment, ExperimentEvent, Overview, Prepared, ResultTable, complete_run, prepare,
+    result_table, run_experiment,
 };
 use liseg::report::{EvaluationSpec, ReportSpec, RunSpec, TableSpec, write_report};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::Receiver;
 
 /// Run a grid of trainings and judge them in one table; the paper's tables are presets.
 ///
@@ -30,11 +32,11 @@ pub(crate) struct ExperimentVerb {
     /// Only list the runs, with what each depends on.
     #[arg(long)]
     list: bool,
-    /// Seeds to work on at a time, each in a process of its own with its share of the threads. On a CPU this
+    /// Runs to work on at a time, each in a process of its own with its share of the threads. On a CPU this
     /// makes small networks faster than more threads do.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     jobs: u16,
-    /// Train and judge alone, until standard input ends; whoever started this process makes the table.
+    /// Train and judge the runs that standard input names, one a line, until it ends; say of each when it is done.
     #[arg(long, hide = true, conflicts_with = "jobs")]
     job: bool,
 }
@@ -58,18 +60,30 @@ impl ExperimentVerb {
         std::fs::create_dir_all(&folder)
             .map_err(|e| Failure::work(format!("{}: {e}", folder.display())))?;
         interrupt::listen();
-        if self.job {
-            interrupt::listen_to_input();
-        }
+        let orders = self.job.then(interrupt::lines_until_closed);
         let bar = progress::bar(shared, 0, &experiment.name);
         let mut tell = |event: ExperimentEvent<'_>| tell(&event, &bar, shared);
         let prepared = prepare(&experiment, &folder, &mut tell)?;
-        let table = match self.in_jobs(&experiment, &prepared, shared, &bar)? {
-            true => run_experiment(&experiment, &prepared, &mut tell, &interrupt::asked),
-            false => Ok(None),
+        if let Some(orders) = orders {
+            return work_off(orders, &experiment, &prepared, &mut tell);
+        }
+        let count = usize::from(self.jobs).min(prepared.plan.runs.len());
+        let table = if count < 2 {
+            run_experiment(&experiment, &prepared, &mut tell, &interrupt::asked)?
+        } else {
+            let jobs = Jobs {
+                file: &self.file,
+                prepared: &prepared,
+                count,
+                shared,
+                bar: &bar,
+            };
+            let done = jobs.run()?;
+            done.then(|| result_table(&experiment, &prepared))
+                .transpose()?
         };
         bar.finish_and_clear();
-        let Some(table) = table? else {
+        let Some(table) = table else {
             println!(
                 "stopped; go on with: liseg experiment {} --out {}",
                 self.file.display(),
@@ -77,9 +91,6 @@ impl ExperimentVerb {
             );
             return Ok(Outcome::Partly);
         };
-        if self.job {
-            return Ok(Outcome::Done);
-        }
         table.write(&folder)?;
         let page = write_page(&experiment, &prepared, &table)?;
         if shared.json {
@@ -89,38 +100,24 @@ impl ExperimentVerb {
         }
         Ok(Outcome::Done)
     }
+}
 
-    /// Does the runs in processes when several were asked for; `false` when told to stop.
-    fn in_jobs(
-        &self,
-        experiment: &Experiment,
-        prepared: &Prepared,
-        shared: &Shared,
-        bar: &ProgressBar,
-    ) -> Result<bool> {
-        let count = usize::from(self.jobs).min(experiment.seeds.len());
-        if count < 2 {
-            return Ok(true);
+/// Does the runs that are ordered, and says of each when it is done.
+fn work_off(
+    orders: Receiver<String>,
+    experiment: &Experiment,
+    prepared: &Prepared,
+    tell: &mut dyn FnMut(ExperimentEvent<'_>),
+) -> Result<Outcome> {
+    for id in orders {
+        let run = prepared.plan.runs.iter().find(|run| run.id == id);
+        let run = run.ok_or_else(|| Failure::usage(format!("no run is called `{id}`")))?;
+        if !complete_run(experiment, prepared, run, tell, &interrupt::asked)? {
+            return Ok(Outcome::Partly);
         }
-        let rows = prepared.plan.methods.iter().filter(|method| method.row);
-        let rows: BTreeSet<&str> = rows.map(|method| method.name.as_str()).collect();
-        let runs = prepared.plan.runs.iter();
-        let judged = runs.filter(|run| rows.contains(run.method.as_str()));
-        let files = judged.map(|run| prepared.metrics_file(&run.id));
-        let files: Vec<PathBuf> = files.collect();
-        bar.set_length(files.len() as u64);
-        let jobs = Jobs {
-            file: &self.file,
-            folder: &prepared.folder,
-            count,
-            shared,
-            bar,
-        };
-        jobs.run(&experiment.seeds, &|| {
-            let done = files.iter().filter(|file| file.is_file()).count();
-            bar.set_position(done as u64);
-        })
+        println!("{id}");
     }
+    Ok(Outcome::Done)
 }
 
 fn list(experiment: &Experiment, shared: &Shared) -> Result<Outcome> {

@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
 
 static ASKED: AtomicBool = AtomicBool::new(false);
 static INSTALLED: OnceLock<()> = OnceLock::new();
@@ -21,14 +22,19 @@ pub(crate) fn listen() {
     });
 }
 
-/// From now on the end of standard input raises the flag as well: whoever started this process and holds the
-/// other end of the pipe has closed it, or is no more.
-pub(crate) fn listen_to_input() {
-    std::thread::spawn(|| {
-        let ended = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+/// The lines of standard input, as they come. From now on its end raises the flag as well: whoever started this
+/// process and holds the other end of the pipe has closed it, or is no more.
+pub(crate) fn lines_until_closed() -> Receiver<String> {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines().map_while(|line| line.ok()) {
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
         ASKED.store(true, Ordering::SeqCst);
-        ended
     });
+    receiver
 }
 
 /// Whether the user has asked to stop.

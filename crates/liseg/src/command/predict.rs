@@ -143,6 +143,7 @@ impl ModelArguments {
             PrecisionChoice::F32 => Precision::F32,
             PrecisionChoice::Bf16 => Precision::Bf16,
         };
+        progress::warn_of_emulation(shared, precision, device);
         let open = |path: &PathBuf| Model::open(path, device, precision);
         let models = self.models.iter().map(open);
         let model = Model::ensemble(models.collect::<Result<_, _>>()?)?;

@@ -2,6 +2,8 @@
 
 use super::Shared;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use liseg::nn::Precision;
+use liseg::nn::tch::Device;
 use std::time::Duration;
 
 const COUNT: &str = "{msg:<24} {wide_bar} {pos}/{len} {per_sec} {eta} left";
@@ -37,5 +39,13 @@ pub(crate) fn note(shared: &Shared, bar: Option<&ProgressBar>, line: &str) {
     match bar {
         Some(bar) if !bar.is_hidden() => bar.println(line),
         _ => eprintln!("{line}"),
+    }
+}
+
+/// Warns of bf16 where it only costs.
+pub(crate) fn warn_of_emulation(shared: &Shared, precision: Precision, device: Device) {
+    if precision.is_emulated(device) {
+        let line = "warning: this processor only emulates bf16, which takes many times the time and memory of f32";
+        note(shared, None, line);
     }
 }

@@ -87,6 +87,9 @@ pub(crate) fn train_with_progress(
         folder: folder.to_owned(),
         resume,
     };
+    if let Ok(device) = config.device.resolve() {
+        progress::warn_of_emulation(shared, config.precision, device);
+    }
     let per_epoch = config.training.iterations_per_epoch;
     let mut hear = |event: TrainEvent<'_>| tell(&event, per_epoch, &bar, shared);
     let outcome = train(config, &options, &mut hear, &interrupt::asked);
