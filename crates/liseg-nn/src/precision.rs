@@ -41,7 +41,7 @@ impl Precision {
     }
 
     /// Whether this means bf16 on a processor without it. libtorch then takes many times the time and the memory of
-    /// f32 (STU-Net-S, a patch of 16×96×128: five times the memory).
+    /// f32 (STU-Net-S, a patch of 16×96×128: seven times the memory).
     pub fn is_emulated(self, device: Device) -> bool {
         self == Self::Bf16 && device == Device::Cpu && !cpu_multiplies_bf16()
     }

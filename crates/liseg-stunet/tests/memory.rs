@@ -6,7 +6,7 @@ use liseg_stunet::{Architecture, StuNetConfig, UnetConfig};
 use liseg_volume::{Seed, Spacing};
 
 /// The number formats that this processor computes in. Where it has no bf16 libtorch has no kernels for it either, but
-/// an emulation that takes ten times the memory and minutes.
+/// an emulation that takes many times the memory, and minutes.
 fn kinds() -> Vec<(Precision, Kind)> {
     let narrow = Precision::Auto.kind(Device::Cpu) == Kind::BFloat16;
     let narrow = narrow.then_some((Precision::Bf16, Kind::BFloat16));

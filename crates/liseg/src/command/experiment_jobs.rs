@@ -41,7 +41,7 @@ struct Worker<'a> {
 
 /// What a process told by its standard output.
 enum News {
-    Done,
+    Line(String),
     Ended,
 }
 
@@ -68,9 +68,10 @@ impl<'a> Jobs<'a> {
             };
             let worker: &mut Worker<'a> = &mut workers[number];
             match told {
-                News::Done => {
-                    self.bar.inc(1);
-                    if let Some(run) = worker.run.take() {
+                News::Line(line) => {
+                    // Libraries print there as well when they are asked to (ONEDNN_VERBOSE).
+                    if let Some(run) = worker.run.take_if(|run| run.id == line) {
+                        self.bar.inc(1);
                         queue.done(run);
                     }
                 }
@@ -100,10 +101,10 @@ impl<'a> Jobs<'a> {
             }
             last
         });
-        let (done, sender) = (process.stdout.take().map(lines), sender.clone());
+        let (told, sender) = (process.stdout.take().map(lines), sender.clone());
         std::thread::spawn(move || {
-            let done = done.into_iter().flatten().map(|_| News::Done);
-            for news in done.chain([News::Ended]) {
+            let told = told.into_iter().flatten().map(News::Line);
+            for news in told.chain([News::Ended]) {
                 // Whoever does not listen any more does not want to know.
                 let _ = sender.send((number, news));
             }
