@@ -5,6 +5,7 @@ use anyhow::{Result, ensure};
 use liseg::engine::predict::{SlidingWindow, Tta};
 use liseg::nn::bridge::images_to_tensor;
 use liseg::nn::loss::{DeepSupervision, DiceCrossEntropy};
+use liseg::nn::runtime;
 use liseg::nn::tch::{Device, Kind, Tensor};
 use liseg::nn::{Optimiser, OptimiserConfig, Precision, SegmentationNet};
 use ndarray::{Array3, Array4};
@@ -15,6 +16,14 @@ fn difference(a: &Tensor, b: &Tensor) -> Result<f64> {
     let (a, b) = (host(a)?, host(b)?);
     let largest = |t: &Tensor| t.f_abs()?.f_max()?.f_double_value(&[]);
     Ok(largest(&a.f_sub(&b)?)? / largest(&b)?.max(1e-12))
+}
+
+/// The outcome of `call` with all 23 bits of mantissa in f32.
+fn exactly<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
+    runtime::allow_tf32(false);
+    let outcome = call();
+    runtime::allow_tf32(true);
+    outcome
 }
 
 /// Logits of all scales and gradients of all weights on the fixed problem.
@@ -51,10 +60,11 @@ fn worst(a: &[Tensor], b: &[Tensor]) -> Result<f64> {
 /// Biases in front of a norm have gradients of exactly zero in theory and of rounding in practice, so
 /// the bound is on the largest number of each tensor and generous; a wrong kernel is off by its whole.
 pub(crate) fn logits_and_gradients(device: Device) -> Result<String> {
-    let (here, there) = (outcome(device, false)?, outcome(Device::Cpu, false)?);
+    let here = exactly(|| outcome(device, false))?;
+    let there = outcome(Device::Cpu, false)?;
     let logits = worst(&here[..5], &there[..5])?;
     ensure!(
-        logits < 5e-3,
+        logits < 1e-3,
         "logits differ by {logits:.1e} of their largest"
     );
     let mut gradients = Vec::new();
@@ -66,7 +76,7 @@ pub(crate) fn logits_and_gradients(device: Device) -> Result<String> {
     }
     let gradient = gradients.iter().copied().fold(0.0, f64::max);
     ensure!(
-        gradient < 5e-2,
+        gradient < 1e-2,
         "gradients differ by {gradient:.1e} of their largest"
     );
     Ok(format!(
@@ -150,10 +160,8 @@ pub(crate) fn checkpointing(device: Device) -> Result<String> {
 const STEPS: usize = 40;
 
 fn same_curve(device: Device, precision: Precision) -> Result<String> {
-    let (narrow, wide) = (
-        toy::losses(device, precision, STEPS)?,
-        toy::losses(device, Precision::F32, STEPS)?,
-    );
+    let narrow = toy::losses(device, precision, STEPS)?;
+    let wide = exactly(|| toy::losses(device, Precision::F32, STEPS))?;
     let mean = |curve: &[f64]| curve[STEPS - 5..].iter().sum::<f64>() / 5.0;
     let (a, b, first) = (mean(&narrow), mean(&wide), wide[0]);
     ensure!(b < first - 0.5, "f32 did not learn: {first:.3} to {b:.3}");
@@ -166,6 +174,10 @@ fn same_curve(device: Device, precision: Precision) -> Result<String> {
     Ok(format!(
         "from {first:.3} to {a:.4}, in f32 to {b:.4}, in {STEPS} steps"
     ))
+}
+
+pub(crate) fn tf32_curve(device: Device) -> Result<String> {
+    same_curve(device, Precision::F32)
 }
 
 pub(crate) fn bf16_curve(device: Device) -> Result<String> {
@@ -187,13 +199,13 @@ pub(crate) fn sliding_window(device: Device) -> Result<String> {
         let found = window.predict(&networks, image.view(), &mut || true)?;
         found.ok_or_else(|| anyhow::anyhow!("it stopped"))
     };
-    let (here, there) = (run(device)?, run(Device::Cpu)?);
+    let (here, there) = (exactly(|| run(device))?, run(Device::Cpu)?);
     let off = here
         .iter()
         .zip(&there)
         .map(|(a, b)| (a - b).abs())
         .fold(0.0, f32::max);
-    ensure!(off < 1e-2, "logits differ by {off:.1e}");
+    ensure!(off < 1e-3, "logits differ by {off:.1e}");
     Ok(format!(
         "logits of {:?} voxels differ by at most {off:.1e}",
         image.dim()

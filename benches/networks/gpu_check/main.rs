@@ -24,9 +24,9 @@ struct Check {
     run: fn(Device) -> Result<String>,
 }
 
-const CHECKS: [Check; 10] = [
+const CHECKS: [Check; 12] = [
     Check {
-        name: "logits and gradients agree with the CPU's, f32",
+        name: "logits and gradients agree with the CPU's, f32 without TF32",
         on_cpu: false,
         run: agreement::logits_and_gradients,
     },
@@ -46,6 +46,11 @@ const CHECKS: [Check; 10] = [
         run: agreement::checkpointing,
     },
     Check {
+        name: "f32 with TF32 learns as f32 does",
+        on_cpu: false,
+        run: agreement::tf32_curve,
+    },
+    Check {
         name: "bf16 learns as f32 does",
         on_cpu: true,
         run: agreement::bf16_curve,
@@ -56,7 +61,7 @@ const CHECKS: [Check; 10] = [
         run: agreement::fp16_curve,
     },
     Check {
-        name: "sliding-window prediction agrees with the CPU's",
+        name: "sliding-window prediction agrees with the CPU's, without TF32",
         on_cpu: true,
         run: agreement::sliding_window,
     },
@@ -64,6 +69,11 @@ const CHECKS: [Check; 10] = [
         name: "prediction of a patch: seconds, memory",
         on_cpu: true,
         run: speed::prediction,
+    },
+    Check {
+        name: "sliding-window prediction of a volume: seconds, memory",
+        on_cpu: true,
+        run: speed::sliding_window,
     },
     Check {
         name: "training steps of S, B and L at 2 × 1 × 128³: seconds, memory",

@@ -1,6 +1,7 @@
 //! Seconds and memory.
 
 use anyhow::Result;
+use liseg::engine::predict::{SlidingWindow, Tta};
 use liseg::nn::loss::{DeepSupervision, DiceCrossEntropy, Target};
 use liseg::nn::tch::{Cuda, Device, Kind, Tensor, no_grad_guard};
 use liseg::nn::{Optimiser, OptimiserConfig, Precision, SegmentationNet};
@@ -8,6 +9,7 @@ use liseg::nn::{clip_gradients, runtime};
 use liseg::ssl::{Batch, CpsConfig, Labelled, Progress, StepContext, StrategyConfig, Unlabelled};
 use liseg::stunet::{Size, StuNet, StuNetConfig};
 use liseg::volume::Seed;
+use ndarray::Array3;
 use std::time::Instant;
 
 /// Repetitions after one that warms up.
@@ -87,6 +89,30 @@ pub(crate) fn prediction(device: Device) -> Result<String> {
                 "{size} {precision:?} {side}³: {seconds:.4} s, {peak:.2} GB"
             ));
         }
+    }
+    Ok(lines.join("\n"))
+}
+
+/// An image of LiQA's median size in tiles that overlap by half, blending and copies included.
+pub(crate) fn sliding_window(device: Device) -> Result<String> {
+    let (shape, tile) = match device {
+        Device::Cpu => ((32, 48, 48), [32; 3]),
+        _ => ((64, 256, 320), [64, 128, 128]),
+    };
+    let (z, y, x) = shape;
+    let image = Array3::from_shape_fn(shape, |(z, y, x)| ((z * y + x) as f32).sin());
+    let window = SlidingWindow::new(tile, 0.5, Tta::None)?;
+    let mut lines = Vec::new();
+    for precision in [Precision::F32, Precision::Bf16] {
+        let net = network(Size::S, device, precision, false)?;
+        let networks: [&dyn SegmentationNet; 1] = [net.as_ref()];
+        let (seconds, peak) = timed(device, || {
+            window.predict(&networks, image.view(), &mut || true)?;
+            Ok(())
+        })?;
+        lines.push(format!(
+            "STU-Net-S {precision:?}, {z}×{y}×{x} in tiles of {tile:?}: {seconds:.4} s, {peak:.2} GB"
+        ));
     }
     Ok(lines.join("\n"))
 }

@@ -313,6 +313,9 @@ pub struct EpochRecord {
     pub parts: StepSeconds,
     /// Largest memory of the process so far, in bytes, where the system says.
     pub peak_memory: Option<u64>,
+    /// Largest memory of tensors on the CUDA device so far, in bytes, on a CUDA device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_device_memory: Option<u64>,
     /// Mean Dice on the validation cases of every candidate, when the epoch validated.
     pub validation: Option<std::collections::BTreeMap<String, f64>>,
     /// Trouble that the sentinels saw.
@@ -372,11 +375,14 @@ impl EpochRecord {
             ),
             ("time/overhead".to_owned(), self.parts.overhead()),
         ];
-        if let Some(bytes) = self.peak_memory {
-            values.push((
-                "memory/peak_gib".to_owned(),
-                bytes as f64 / (1u64 << 30) as f64,
-            ));
+        let memory = [
+            ("memory/peak_gib", self.peak_memory),
+            ("memory/device_peak_gib", self.peak_device_memory),
+        ];
+        for (name, bytes) in memory {
+            if let Some(bytes) = bytes {
+                values.push((name.to_owned(), bytes as f64 / (1u64 << 30) as f64));
+            }
         }
         let validation = self.validation.iter().flatten();
         values.extend(self.terms.iter().map(|(k, v)| (format!("terms/{k}"), *v)));

@@ -1,5 +1,5 @@
-// What LiSeg uses of libtorch beyond tch's bindings: activation checkpointing, fused optimiser steps
-// and the statistics of device memory. Tensors cross as pointers to at::Tensor, as in tch. No
+// What LiSeg uses of libtorch beyond tch's bindings: activation checkpointing, fused optimiser steps, page-locked
+// copies, TF32 and the statistics of device memory. Tensors cross as pointers to at::Tensor, as in tch. No
 // exception leaves a function: failures come back as text.
 
 #include <ATen/Context.h>
@@ -197,6 +197,16 @@ char* liseg_fused_adam(
           w, g, m, s, {}, all_steps, lr, beta1, beta2, weight_decay, epsilon, false, false);
     }
   });
+}
+
+// A copy in page-locked memory. tch names a device, which libtorch 2.11 warns of at every call.
+char* liseg_page_locked(const at::Tensor* tensor, at::Tensor** output) {
+  return guarded([&] { *output = new at::Tensor(tensor->pin_memory()); });
+}
+
+// Whether cuDNN may round the operands of f32 convolutions to TF32.
+void liseg_allow_tf32(bool allow) {
+  at::globalContext().setAllowTF32CuDNN(allow);
 }
 
 // Bytes that the caching allocator of CUDA device `index` has given out: now, and at most so far.

@@ -39,7 +39,7 @@ pub fn to_device(host: &Tensor, device: Device) -> Result<Tensor> {
         return Ok(host.f_to_device(device)?);
     }
     // libtorch keeps the page-locked block from reuse until the copy is over.
-    let locked = host.f_pin_memory(device)?;
+    let locked = crate::shim::page_locked(host)?;
     Ok(locked.f_to_device_(device, host.f_kind()?, true, false)?)
 }
 

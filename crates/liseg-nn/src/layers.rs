@@ -4,10 +4,9 @@
 //! front of each convolution, which keeps gradients and optimiser state in f32.
 //!
 //! # Memory layout
-//! On the CPU activations run channels-last (`[n, z, y, x, c]` in memory behind the usual
-//! `[n, c, z, y, x]` shape): oneDNN then works on them directly, where the default layout costs a
-//! reordering before and after every convolution. [`to_compute_layout`] makes the input so, and
-//! every layer here keeps it.
+//! Activations run channels-last (`[n, z, y, x, c]` in memory behind the usual `[n, c, z, y, x]` shape): oneDNN and
+//! cuDNN then work on them directly, where the default layout costs a reordering before and after every convolution.
+//! [`to_compute_layout`] makes the input so, and every layer here keeps it.
 
 use crate::checkpointing::is_without_gradients;
 use crate::{Parameters, Result};
@@ -301,18 +300,17 @@ impl InstanceNorm {
     /// # Errors
     /// When libtorch fails.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        if x.device() != Device::Cpu {
-            return self.forward_as_instances(x);
-        }
-        // On the CPU, libtorch's instance norm copies channels-last input into the default layout
-        // and back. Batch norm over a single sample computes the same thing and has a
-        // channels-last kernel.
+        // libtorch's instance norm copies channels-last input into the default layout and back. Batch norm over a single
+        // sample computes the same thing and has a channels-last kernel.
         let samples = x.size()[0];
         if samples == 1 {
             return self.forward_one(x);
         }
-        let normalised = (0..samples)
-            .map(|i| self.forward_one(&x.f_narrow(0, i, 1)?))
+        // Split at once: the gradient of one split is one joining, that of each piece cut by itself a whole map.
+        let normalised = x
+            .f_split(1, 0)?
+            .iter()
+            .map(|one| self.forward_one(one))
             .collect::<Result<Vec<_>>>()?;
         Ok(Tensor::f_cat(&normalised, 0)?)
     }
@@ -323,13 +321,13 @@ impl InstanceNorm {
     /// # Errors
     /// When libtorch fails.
     pub fn forward_over(&self, x: Tensor) -> Result<Tensor> {
-        if x.device() != Device::Cpu || crate::records_gradients() {
+        if crate::records_gradients() {
             return self.forward(&x);
         }
         let channels = self.weight.size();
-        let on_cpu = (Kind::Float, Device::Cpu);
-        let mean = Tensor::f_empty(channels.as_slice(), on_cpu)?;
-        let deviation = Tensor::f_empty(channels.as_slice(), on_cpu)?;
+        let beside = (Kind::Float, x.device());
+        let mean = Tensor::f_empty(channels.as_slice(), beside)?;
+        let deviation = Tensor::f_empty(channels.as_slice(), beside)?;
         for i in 0..x.size()[0] {
             let one = x.f_narrow(0, i, 1)?;
             // Statistics are complete before the first value is written.
@@ -361,19 +359,6 @@ impl InstanceNorm {
             false,
         )?)
     }
-
-    fn forward_as_instances(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.f_instance_norm(
-            Some(&self.weight),
-            Some(&self.bias),
-            None::<&Tensor>,
-            None::<&Tensor>,
-            true,
-            0.1,
-            NORM_EPSILON,
-            true,
-        )?)
-    }
 }
 
 /// Leaky rectifier max(x, 0.01·x), overwriting its argument.
@@ -403,15 +388,46 @@ pub fn upsample_nearest(x: &Tensor, factor: [usize; 3]) -> Result<Tensor> {
     Ok(x.f_upsample_nearest3d(target, scale[0], scale[1], scale[2])?)
 }
 
+/// Repeats every voxel of `coarse` `factor` times along (z, y, x), as [`upsample_nearest`], and puts its channels before
+/// those of `fine`: `[n, a, z, y, x]` and `[n, b, z·fz, y·fy, x·fx]` → `[n, a + b, z·fz, y·fy, x·fx]`. Both are dropped as
+/// soon as nothing needs them.
+///
+/// # Errors
+/// When the shapes do not fit together or libtorch fails.
+pub fn join_enlarged(coarse: Tensor, factor: [usize; 3], fine: Tensor) -> Result<Tensor> {
+    if coarse.device() != Device::Cpu {
+        return join_repeated(&coarse, factor, &fine);
+    }
+    let enlarged = upsample_nearest(&coarse, factor)?;
+    drop(coarse);
+    Ok(Tensor::f_cat(&[enlarged, fine], 1)?)
+}
+
+/// [`join_enlarged`] in one pass, for CUDA devices: libtorch enlarges maps there in the default layout alone, and the
+/// joined one would stay in it. (On a CPU gradients of the repeated voxels add up in half the speed.)
+fn join_repeated(coarse: &Tensor, factor: [usize; 3], fine: &Tensor) -> Result<Tensor> {
+    let (n, a, z, y, x) = coarse.size5()?;
+    let b = fine.size5()?.1;
+    let [fz, fy, fx] = factor.map(|f| f as i64);
+    let channels_last = [0, 2, 3, 4, 1];
+    let repeated = coarse
+        .f_permute(channels_last)?
+        .f_reshape([n, z, 1, y, 1, x, 1, a])?
+        .f_expand([n, z, fz, y, fy, x, fx, a], false)?;
+    let fine = fine
+        .f_permute(channels_last)?
+        .f_reshape([n, z, fz, y, fy, x, fx, b])?;
+    Ok(Tensor::f_cat(&[repeated, fine], -1)?
+        .f_reshape([n, z * fz, y * fy, x * fx, a + b])?
+        .f_permute([0, 4, 1, 2, 3])?)
+}
+
 /// The input in the number format and memory layout that layers compute with on its device.
 ///
 /// # Errors
 /// When libtorch fails.
 pub fn to_compute_layout(x: &Tensor, kind: Kind) -> Result<Tensor> {
     let x = x.f_to_kind(kind)?;
-    if x.device() != Device::Cpu {
-        return Ok(x);
-    }
     let (n, c, z, y, w) = x.size5()?;
     if c == 1 {
         // With one channel both layouts are the same bytes; only the stride of the channel axis
@@ -441,6 +457,32 @@ mod tests {
     }
 
     #[test]
+    fn maps_join_alike_on_every_device() {
+        let (coarse, fine) = (input([2, 3, 2, 3, 4]), input([2, 5, 2, 6, 12]));
+        let factor = [1, 2, 3];
+        let outcome = |join: &dyn Fn(&Tensor, &Tensor) -> Result<Tensor>| {
+            let of = |t: &Tensor| {
+                let t = to_compute_layout(t, Kind::Float).unwrap();
+                t.detach().set_requires_grad(true)
+            };
+            let (coarse, fine) = (of(&coarse), of(&fine));
+            let joined = join(&coarse, &fine).unwrap();
+            // Each voxel with a weight of its own.
+            let weights = input([2, 8, 2, 6, 12]);
+            (&joined * weights).sum(Kind::Float).backward();
+            [joined.detach(), coarse.grad(), fine.grad()]
+        };
+        let here = outcome(&|a, b| join_enlarged(a.shallow_clone(), factor, b.shallow_clone()));
+        let there = outcome(&|a, b| join_repeated(a, factor, b));
+        assert_eq!(here[0].size(), [2, 8, 2, 6, 12]);
+        for (a, b) in here.iter().zip(&there) {
+            assert!(a.allclose(b, 1e-6, 1e-6, false));
+        }
+        let layout = |t: &Tensor| t.permute([0, 2, 3, 4, 1]).is_contiguous();
+        assert!(layout(&here[0]) && layout(&there[0]));
+    }
+
+    #[test]
     fn normalises_every_channel_of_every_sample() {
         let mut p = Parameters::new(Device::Cpu);
         let norm = InstanceNorm::new(&mut p, "norm", 3).unwrap();
@@ -450,7 +492,10 @@ mod tests {
             to_compute_layout(&x, Kind::Float).unwrap(),
         ] {
             let y = norm.forward(&x).unwrap();
-            let reference = norm.forward_as_instances(&x).unwrap();
+            let [weight, bias] = norm.tensors().map(Some);
+            let none = None::<&Tensor>;
+            let reference =
+                x.instance_norm(weight, bias, none, none, true, 0.1, NORM_EPSILON, true);
             assert!((&y - reference).abs().max().double_value(&[]) < 1e-5);
             let mean = y.mean_dim([2i64, 3, 4].as_slice(), false, Kind::Float);
             assert!(mean.abs().max().double_value(&[]) < 1e-5);

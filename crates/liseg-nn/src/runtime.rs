@@ -3,7 +3,7 @@
 mod cuda;
 mod memory;
 
-pub use cuda::{cuda_devices, cuda_memory_bytes, load_cuda, reset_cuda_memory};
+pub use cuda::{allow_tf32, cuda_devices, cuda_memory_bytes, load_cuda, reset_cuda_memory};
 pub use memory::{
     TensorMemory, available_memory_bytes, keep_large_blocks, peak_memory_bytes,
     release_free_memory, resident_memory_bytes, return_large_blocks, reuse_tensor_memory,

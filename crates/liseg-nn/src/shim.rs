@@ -54,6 +54,8 @@ unsafe extern "C" {
         weight_decay: f64,
         decoupled: bool,
     ) -> *mut c_char;
+    fn liseg_page_locked(tensor: *const C_tensor, output: *mut *mut C_tensor) -> *mut c_char;
+    fn liseg_allow_tf32(allow: bool);
     fn liseg_cuda_memory(index: i64, now: *mut i64, peak: *mut i64) -> *mut c_char;
     fn liseg_cuda_reset(index: i64) -> *mut c_char;
     fn liseg_reuse_memory();
@@ -223,6 +225,22 @@ pub(crate) fn fused_adam(
             how.decoupled,
         )
     })
+}
+
+/// A copy of a tensor of the CPU in page-locked memory.
+pub(crate) fn page_locked(tensor: &Tensor) -> Result<Tensor> {
+    let mut output = std::ptr::null_mut();
+    // SAFETY: the tensor lives through the call; on success `output` is a tensor that is ours.
+    unsafe {
+        outcome(liseg_page_locked(tensor.as_ptr(), &raw mut output))?;
+        Ok(Tensor::from_ptr(output))
+    }
+}
+
+/// Whether cuDNN may round the operands of f32 convolutions to TF32.
+pub(crate) fn allow_tf32(allow: bool) {
+    // SAFETY: sets a flag of libtorch's.
+    unsafe { liseg_allow_tf32(allow) }
 }
 
 /// Bytes that tensors hold on CUDA device `index`: (now, at most since the last reset).

@@ -95,7 +95,8 @@ impl Epoch {
             iteration: number("iteration"),
             seconds: number("seconds"),
             data_wait: number("data_wait"),
-            peak_memory: number("peak_memory"),
+            // Of a GPU's run the memory that is scarce.
+            peak_memory: number("peak_device_memory").or_else(|| number("peak_memory")),
             terms: numbers(object, "terms"),
             validation: numbers(object, "validation"),
         })

@@ -2,7 +2,7 @@
 
 use crate::StuNetConfig;
 use crate::block::Stage;
-use liseg_nn::layers::{Conv3d, to_compute_layout, upsample_linear, upsample_nearest};
+use liseg_nn::layers::{Conv3d, join_enlarged, to_compute_layout, upsample_linear};
 use liseg_nn::tch::{Device, Kind, Tensor};
 use liseg_nn::{Error, Parameters, Result, SegmentationNet, checkpointed, records_gradients};
 use rand::Rng;
@@ -173,10 +173,7 @@ impl DecoderStage {
         // as long.
         let mixed = to_compute_layout(&mixed, coarse.f_kind()?)?;
         drop(coarse);
-        let enlarged = upsample_nearest(&mixed, self.factor)?;
-        drop(mixed);
-        let joined = Tensor::f_cat(&[enlarged, skip], 1)?;
-        self.stage.forward(joined)
+        self.stage.forward(join_enlarged(mixed, self.factor, skip)?)
     }
 }
 

@@ -50,6 +50,8 @@ impl Trainer<'_> {
                 ..p.parts
             },
             peak_memory: liseg_nn::runtime::peak_memory_bytes(),
+            peak_device_memory: liseg_nn::runtime::cuda_memory_bytes(self.device)
+                .map(|(_, peak)| peak),
             validation,
             warnings,
         };
