@@ -55,6 +55,12 @@ fn side(device: Device) -> i64 {
     if device == Device::Cpu { 32 } else { 128 }
 }
 
+/// Without bf16 where it is only emulated.
+fn precisions(device: Device) -> impl Iterator<Item = Precision> {
+    let all = [Precision::F32, Precision::Bf16].into_iter();
+    all.filter(move |precision| !precision.is_emulated(device))
+}
+
 fn images(device: Device, batch: i64) -> Result<Tensor> {
     let side = side(device);
     Ok(Tensor::f_randn(
@@ -74,7 +80,7 @@ pub(crate) fn prediction(device: Device) -> Result<String> {
     };
     let mut lines = Vec::new();
     for &size in sizes {
-        for precision in [Precision::F32, Precision::Bf16] {
+        for precision in precisions(device) {
             let net = network(size, device, precision, false)?;
             let images = images(device, 1)?;
             let (seconds, peak) = timed(device, || {
@@ -103,7 +109,7 @@ pub(crate) fn sliding_window(device: Device) -> Result<String> {
     let image = Array3::from_shape_fn(shape, |(z, y, x)| ((z * y + x) as f32).sin());
     let window = SlidingWindow::new(tile, 0.5, Tta::None)?;
     let mut lines = Vec::new();
-    for precision in [Precision::F32, Precision::Bf16] {
+    for precision in precisions(device) {
         let net = network(Size::S, device, precision, false)?;
         let networks: [&dyn SegmentationNet; 1] = [net.as_ref()];
         let (seconds, peak) = timed(device, || {

@@ -23,5 +23,5 @@ pub use event::ExperimentEvent;
 pub use execute::{complete_run, result_table, run_experiment};
 pub use grid::{ExperimentPlan, Method, PlannedRun};
 pub use overview::Overview;
-pub use prepare::{Prepared, prepare};
+pub use prepare::{Prepared, prepare, reopen};
 pub use table::{Level, ResultTable, Row, Versus};

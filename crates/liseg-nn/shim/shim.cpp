@@ -1,13 +1,18 @@
-// What LiSeg uses of libtorch beyond tch's bindings: activation checkpointing, fused optimiser steps, page-locked
-// copies, TF32 and the statistics of device memory. Tensors cross as pointers to at::Tensor, as in tch. No
+// What LiSeg uses of libtorch beyond tch's bindings: activation checkpointing, fused optimiser steps, operations on
+// lists of tensors, page-locked copies, TF32 and the statistics of device memory. Tensors cross as pointers to at::Tensor, as in tch. No
 // exception leaves a function: failures come back as text.
 
 #include <ATen/Context.h>
 #include <ATen/core/ivalue.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/_foreach_add.h>
+#include <ATen/ops/_foreach_mul.h>
+#include <ATen/ops/_foreach_norm.h>
+#include <ATen/ops/_foreach_zero.h>
 #include <ATen/ops/_fused_adam.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/_fused_sgd.h>
+#include <ATen/ops/stack.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -196,6 +201,36 @@ char* liseg_fused_adam(
       at::_fused_adam_(
           w, g, m, s, {}, all_steps, lr, beta1, beta2, weight_decay, epsilon, false, false);
     }
+  });
+}
+
+// The L2 norm of each tensor, as one vector.
+char* liseg_norms(const at::Tensor* const* tensors, std::int64_t count, at::Tensor** output) {
+  return guarded([&] {
+    *output = new at::Tensor(at::stack(at::_foreach_norm(list(tensors, count), 2)));
+  });
+}
+
+// Each tensor times a factor, in place.
+char* liseg_scale(const at::Tensor* const* tensors, std::int64_t count, double factor) {
+  return guarded([&] { at::_foreach_mul_(list(tensors, count), factor); });
+}
+
+// Zeros into each tensor.
+char* liseg_zero(const at::Tensor* const* tensors, std::int64_t count) {
+  return guarded([&] { at::_foreach_zero_(list(tensors, count)); });
+}
+
+// averages <- decay * averages + (1 - decay) * values
+char* liseg_average(
+    const at::Tensor* const* averages,
+    const at::Tensor* const* values,
+    std::int64_t count,
+    double decay) {
+  return guarded([&] {
+    const auto a = list(averages, count);
+    at::_foreach_mul_(a, decay);
+    at::_foreach_add_(a, list(values, count), 1.0 - decay);
   });
 }
 

@@ -1,7 +1,7 @@
 //! Clipping gradients, and noticing when they are no numbers.
 
-use crate::{Parameters, Result};
-use tch::{Kind, Tensor};
+use crate::{Parameters, Result, shim};
+use tch::Kind;
 
 /// The global L2 norm of all gradients of a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -24,30 +24,16 @@ impl GradientNorm {
 /// When libtorch fails.
 pub fn clip_gradients(parameters: &Parameters, max_norm: f64) -> Result<GradientNorm> {
     let _guard = tch::no_grad_guard();
-    let mut gradients = Vec::with_capacity(parameters.len());
-    for (_, tensor) in parameters.iter() {
-        let gradient = tensor.f_grad()?;
-        if gradient.defined() {
-            gradients.push(gradient);
-        }
-    }
+    let gradients = parameters.gradients()?;
     if gradients.is_empty() {
         return Ok(GradientNorm(0.0));
     }
-    let norms = gradients
-        .iter()
-        .map(|g| Ok(g.f_norm()?))
-        .collect::<Result<Vec<_>>>()?;
     // One number crosses from the device, not one for every parameter.
-    let norm = Tensor::f_stack(&norms, 0)?
-        .f_to_kind(Kind::Double)?
-        .f_norm()?;
+    let norm = shim::norms(&gradients)?.f_to_kind(Kind::Double)?.f_norm()?;
     let norm = GradientNorm(norm.f_double_value(&[])?);
     let factor = max_norm / (norm.0 + 1e-6);
     if norm.is_finite() && factor < 1.0 {
-        for gradient in &mut gradients {
-            let _ = gradient.f_mul_scalar_(factor)?;
-        }
+        shim::scale(&gradients, factor)?;
     }
     Ok(norm)
 }

@@ -1,6 +1,6 @@
 //! Named weights.
 
-use crate::{Error, Result, TensorMap};
+use crate::{Error, Result, TensorMap, shim};
 use std::collections::HashMap;
 use tch::{Device, Tensor};
 
@@ -218,13 +218,47 @@ impl Parameters {
     /// # Errors
     /// When libtorch fails.
     pub fn zero_grad(&self) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        shim::zero(&self.gradients()?)
+    }
+
+    /// The gradients that there are.
+    pub(crate) fn gradients(&self) -> Result<Vec<Tensor>> {
+        let mut gradients = Vec::with_capacity(self.entries.len());
         for Parameter { tensor, .. } in &self.entries {
-            let mut grad = tensor.f_grad()?;
-            if grad.defined() {
-                let _ = grad.f_detach_()?.f_zero_()?;
+            let gradient = tensor.f_grad()?;
+            if gradient.defined() {
+                gradients.push(gradient);
             }
         }
-        Ok(())
+        Ok(gradients)
+    }
+
+    /// Moves these values towards those of `leader`, paired by name: θ̄ ← decay·θ̄ + (1 − decay)·θ. A decay of 0 copies
+    /// them.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] for a parameter that has no equal there, before anything moves; when libtorch fails.
+    pub fn follow(&self, leader: &Self, decay: f64) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for Parameter { name, tensor, .. } in &self.entries {
+            let equal = leader.get(name).filter(|t| t.size() == tensor.size());
+            let Some(value) = equal else {
+                let reason = format!("`{name}` of the follower has no equal in the leader");
+                return Err(Error::Weights(reason));
+            };
+            ours.push(tensor.shallow_clone());
+            theirs.push(value.shallow_clone());
+        }
+        if decay == 0.0 {
+            // Whatever was there, also what is no number.
+            for (our, their) in ours.iter_mut().zip(&theirs) {
+                our.f_copy_(their)?;
+            }
+            return Ok(());
+        }
+        shim::average(&ours, &theirs, decay)
     }
 
     /// Copies of all values under `prefix` + name, on the CPU, into `map`.
@@ -402,5 +436,35 @@ mod tests {
             two().add("a.bias", Tensor::from_slice(&[0.0f32])),
             Err(Error::DuplicateParameter(_))
         ));
+    }
+
+    #[test]
+    fn values_follow_those_of_the_same_name_or_none_moves() {
+        let of = |values: &[(&str, f64)]| {
+            let mut p = Parameters::new(Device::Cpu);
+            for (name, value) in values {
+                let tensor = Tensor::full([2], *value, (Kind::Float, Device::Cpu));
+                let _ = p.add(name, tensor).unwrap();
+            }
+            p
+        };
+        let values =
+            |p: &Parameters| -> Vec<f64> { p.iter().map(|(_, t)| t.double_value(&[1])).collect() };
+        let follower = of(&[("a", 1.0), ("b", 2.0)]);
+        // Paired by name, whatever the order.
+        follower
+            .follow(&of(&[("b", 4.0), ("a", 5.0)]), 0.75)
+            .unwrap();
+        assert_eq!(values(&follower), [2.0, 2.5]);
+        let error = follower.follow(&of(&[("a", 9.0)]), 0.5).unwrap_err();
+        assert!(error.to_string().contains("`b`"), "{error}");
+        assert_eq!(values(&follower), [2.0, 2.5]);
+        // A copy forgets even what is no number.
+        let broken = of(&[("a", f64::NAN), ("b", 1.0)]);
+        broken.follow(&follower, 0.0).unwrap();
+        assert_eq!(values(&broken), [2.0, 2.5]);
+        let none = Parameters::new(Device::Cpu);
+        none.follow(&follower, 0.5).unwrap();
+        none.zero_grad().unwrap();
     }
 }

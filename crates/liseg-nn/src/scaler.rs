@@ -1,8 +1,7 @@
 //! Scaling the loss, so that small gradients survive half precision.
 
-use crate::{Parameters, Result};
+use crate::{Parameters, Result, shim};
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
 
 /// The factor of the first step, 2¹⁶, as in PyTorch.
 const FIRST_SCALE: f64 = 65_536.0;
@@ -56,13 +55,7 @@ impl GradientScaler {
     /// When libtorch fails.
     pub fn unscale(&self, parameters: &Parameters) -> Result<()> {
         let _guard = tch::no_grad_guard();
-        for (_, tensor) in parameters.iter() {
-            let mut gradient = tensor.f_grad()?;
-            if gradient.defined() {
-                let _: Tensor = gradient.f_mul_scalar_(1.0 / self.scale)?;
-            }
-        }
-        Ok(())
+        shim::scale(&parameters.gradients()?, 1.0 / self.scale)
     }
 
     /// Adapts the scale to a step whose gradients were all `finite` or not.
@@ -88,7 +81,7 @@ impl GradientScaler {
 mod tests {
     use super::*;
     use crate::{Optimiser, OptimiserConfig, clip_gradients};
-    use tch::{Device, Kind};
+    use tch::{Device, Kind, Tensor};
 
     #[test]
     fn the_scale_grows_slowly_and_falls_at_once() {

@@ -54,6 +54,19 @@ unsafe extern "C" {
         weight_decay: f64,
         decoupled: bool,
     ) -> *mut c_char;
+    fn liseg_norms(
+        tensors: *const *const C_tensor,
+        count: i64,
+        output: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    fn liseg_scale(tensors: *const *const C_tensor, count: i64, factor: f64) -> *mut c_char;
+    fn liseg_zero(tensors: *const *const C_tensor, count: i64) -> *mut c_char;
+    fn liseg_average(
+        averages: *const *const C_tensor,
+        values: *const *const C_tensor,
+        count: i64,
+        decay: f64,
+    ) -> *mut c_char;
     fn liseg_page_locked(tensor: *const C_tensor, output: *mut *mut C_tensor) -> *mut c_char;
     fn liseg_allow_tf32(allow: bool);
     fn liseg_cuda_memory(index: i64, now: *mut i64, peak: *mut i64) -> *mut c_char;
@@ -225,6 +238,54 @@ pub(crate) fn fused_adam(
             how.decoupled,
         )
     })
+}
+
+/// The L2 norm of each tensor, as one vector; there must be one.
+pub(crate) fn norms(tensors: &[Tensor]) -> Result<Tensor> {
+    let list = pointers(tensors);
+    let mut output = std::ptr::null_mut();
+    // SAFETY: an array of as many pointers to live tensors as the count says; on success `output` is ours.
+    unsafe {
+        outcome(liseg_norms(
+            list.as_ptr(),
+            list.len() as i64,
+            &raw mut output,
+        ))?;
+        Ok(Tensor::from_ptr(output))
+    }
+}
+
+/// Each tensor times `factor`, in place.
+pub(crate) fn scale(tensors: &[Tensor], factor: f64) -> Result<()> {
+    let list = pointers(tensors);
+    if list.is_empty() {
+        return Ok(());
+    }
+    // SAFETY: an array of as many pointers to live tensors as the count says.
+    outcome(unsafe { liseg_scale(list.as_ptr(), list.len() as i64, factor) })
+}
+
+/// Zeros into each tensor.
+pub(crate) fn zero(tensors: &[Tensor]) -> Result<()> {
+    let list = pointers(tensors);
+    if list.is_empty() {
+        return Ok(());
+    }
+    // SAFETY: an array of as many pointers to live tensors as the count says.
+    outcome(unsafe { liseg_zero(list.as_ptr(), list.len() as i64) })
+}
+
+/// decay · average + (1 − decay) · value, into each average.
+pub(crate) fn average(averages: &[Tensor], values: &[Tensor], decay: f64) -> Result<()> {
+    if averages.len() != values.len() {
+        return Err(Error::Weights("lists of unequal length".into()));
+    }
+    let [a, v] = [averages, values].map(pointers);
+    if a.is_empty() {
+        return Ok(());
+    }
+    // SAFETY: two arrays of `count` pointers to live tensors, whose contents libtorch checks.
+    outcome(unsafe { liseg_average(a.as_ptr(), v.as_ptr(), a.len() as i64, decay) })
 }
 
 /// A copy of a tensor of the CPU in page-locked memory.

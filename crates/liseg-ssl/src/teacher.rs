@@ -87,23 +87,8 @@ impl Teacher {
     /// # Errors
     /// When the two have different parameters, or libtorch fails.
     pub fn follow(&mut self, student: &dyn SegmentationNet, decay: f64) -> Result<()> {
-        let _guard = no_grad_guard();
-        let theirs = student.parameters();
-        for (name, ours) in self.network.parameters().iter() {
-            let fits = theirs.get(name).filter(|t| t.size() == ours.size());
-            let Some(source) = fits else {
-                let reason = format!("`{name}` of the teacher has no equal in the student");
-                return Err(liseg_nn::Error::Weights(reason).into());
-            };
-            let mut ours = ours.shallow_clone();
-            if decay == 0.0 {
-                ours.f_copy_(source)?;
-            } else {
-                let step = source.f_mul_scalar(1.0 - decay)?;
-                let _ = ours.f_mul_scalar_(decay)?.f_add_(&step)?;
-            }
-        }
-        Ok(())
+        let ours = self.network.parameters();
+        Ok(ours.follow(student.parameters(), decay)?)
     }
 
     /// Logits at full resolution, without gradient.

@@ -207,6 +207,8 @@ fn runs_at_the_same_time_learn_what_they_learn_one_by_one() {
         said.contains("job 1: ") && said.contains("job 2: "),
         "{said}"
     );
+    // The processes take the dataset as they find it.
+    assert_eq!(said.matches("planning").count(), 1, "{said}");
     run(&in_turn, "1");
     let learnt = |out: &Path| {
         [1, 2, 3].map(|seed| {

@@ -67,26 +67,17 @@ pub fn prepare(
     folder: &Path,
     on_event: &mut dyn FnMut(ExperimentEvent<'_>),
 ) -> Result<Prepared> {
-    let data = |name: &str| folder.join("data").join(name);
-    let sources = experiment.datasets.iter();
-    let phantoms = sources.map(|(name, source)| (name.clone(), source.is_phantom()));
-    let phantoms: BTreeMap<String, bool> = phantoms.collect();
-    // The settings are checked before any work.
-    let plan = experiment.plan(&phantoms, &data)?;
-    let mut datasets = BTreeMap::new();
-    for (name, source) in &experiment.datasets {
-        if !source.is_joined() {
-            let drawn = folder.join("datasets").join(name);
-            datasets.insert(name.clone(), raw_dataset(name, source, drawn, on_event)?);
-        }
-    }
+    let prepared = reopen(experiment, folder, on_event)?;
+    let Prepared {
+        datasets, phantoms, ..
+    } = &prepared;
     check_cases(experiment, &datasets["target"])?;
     let mut plans: BTreeMap<&str, Plan> = BTreeMap::new();
     let mut order: Vec<&String> = experiment.datasets.keys().collect();
     order.sort_by_key(|name| experiment.datasets[*name].plan_of.is_some());
     for name in order {
         let source = &experiment.datasets[name];
-        let dataset = open(name, source, &datasets)?;
+        let dataset = open(name, source, datasets)?;
         on_event(ExperimentEvent::Preparing {
             dataset: name,
             what: "planning and preprocessing",
@@ -96,20 +87,50 @@ pub fn prepare(
             None => Plan::new(&dataset, &Fingerprint::of(&dataset)?, source.plan_options())?,
         };
         if experiment.variants.iter().any(|v| v.dataset == *name) {
-            preprocess(&dataset, &plan, &data(name))?;
+            let store = data_folder(folder, name);
+            preprocess(&dataset, &plan, &store)?;
             if let Some(protocol) = source.split.as_ref().filter(|_| !phantoms[name]) {
-                draw_split(name, protocol, &dataset, &data(name))?;
+                draw_split(name, protocol, &dataset, &store)?;
             }
         }
         plans.insert(name, plan);
     }
-    check_runs(&plan)?;
+    check_runs(&prepared.plan)?;
+    Ok(prepared)
+}
+
+/// [`prepare`] where that has been done: nothing is planned or preprocessed, so no image is read.
+///
+/// # Errors
+/// When a dataset is not there, or a variant's settings are wrong.
+pub fn reopen(
+    experiment: &Experiment,
+    folder: &Path,
+    on_event: &mut dyn FnMut(ExperimentEvent<'_>),
+) -> Result<Prepared> {
+    let sources = experiment.datasets.iter();
+    let phantoms = sources.map(|(name, source)| (name.clone(), source.is_phantom()));
+    let phantoms: BTreeMap<String, bool> = phantoms.collect();
+    // The settings are checked before any work.
+    let plan = experiment.plan(&phantoms, &|name: &str| data_folder(folder, name))?;
+    let mut datasets = BTreeMap::new();
+    for (name, source) in &experiment.datasets {
+        if !source.is_joined() {
+            let drawn = folder.join("datasets").join(name);
+            datasets.insert(name.clone(), raw_dataset(name, source, drawn, on_event)?);
+        }
+    }
     Ok(Prepared {
         folder: folder.to_owned(),
         datasets,
         phantoms,
         plan,
     })
+}
+
+/// Where a dataset's preprocessed cases lie.
+fn data_folder(folder: &Path, name: &str) -> PathBuf {
+    folder.join("data").join(name)
 }
 
 /// Lays out every run, so that the last one's wrong settings are told before the first one is trained.

@@ -7,7 +7,7 @@ use comfy_table::presets::UTF8_FULL_CONDENSED;
 use indicatif::ProgressBar;
 use liseg::engine::TrainEvent;
 use liseg::engine::experiment::{
-    Experiment, ExperimentEvent, Overview, Prepared, ResultTable, complete_run, prepare,
+    Experiment, ExperimentEvent, Overview, Prepared, ResultTable, complete_run, prepare, reopen,
     result_table, run_experiment,
 };
 use liseg::report::{EvaluationSpec, ReportSpec, RunSpec, TableSpec, write_report};
@@ -63,10 +63,11 @@ impl ExperimentVerb {
         let orders = self.job.then(interrupt::lines_until_closed);
         let bar = progress::bar(shared, 0, &experiment.name);
         let mut tell = |event: ExperimentEvent<'_>| tell(&event, &bar, shared);
-        let prepared = prepare(&experiment, &folder, &mut tell)?;
         if let Some(orders) = orders {
+            let prepared = reopen(&experiment, &folder, &mut tell)?;
             return work_off(orders, &experiment, &prepared, &mut tell);
         }
+        let prepared = prepare(&experiment, &folder, &mut tell)?;
         let count = usize::from(self.jobs).min(prepared.plan.runs.len());
         let table = if count < 2 {
             run_experiment(&experiment, &prepared, &mut tell, &interrupt::asked)?
