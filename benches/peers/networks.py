@@ -212,7 +212,7 @@ def main():
     for precision in o.precision.split(","):
         for what in o.what.split(","):
             r = compare(o, what, precision)
-            print(f"| {what} | {precision} | {r['ours']:.2f} s | {r['theirs']:.2f} s | {r['ratio']:.2f} "
+            print(f"| {what} | {precision} | {r['ours']:.3g} s | {r['theirs']:.3g} s | {r['ratio']:.2f} "
                   f"| {r['ours_gb']:.2f} GB | {r['theirs_gb']:.2f} GB | {100 * r['outside']:.1f} % |",
                   flush=True)
 

@@ -136,7 +136,7 @@ pub(crate) fn copies(device: Device) -> Result<String> {
 }
 
 pub(crate) fn checkpointing(device: Device) -> Result<String> {
-    let (again, kept) = (outcome(device, true)?, outcome(device, false)?);
+    let (again, kept) = exactly(|| Ok((outcome(device, true)?, outcome(device, false)?)))?;
     let logits = worst(&again[..5], &kept[..5])?;
     // Biases in front of a norm have gradients of nothing but rounding: all gradients are measured by
     // the largest of them.
@@ -147,9 +147,9 @@ pub(crate) fn checkpointing(device: Device) -> Result<String> {
         scale = scale.max(largest(b)?);
     }
     let gradients = off / scale;
-    // Gradients of maps that are used twice may add up in another order, and some kernels of cuDNN
-    // have none that is fixed.
-    let allowed = if device == Device::Cpu { 1e-4 } else { 1e-2 };
+    // Gradients of maps that are used twice may add up in another order; some kernels of cuDNN have none that is fixed, and
+    // norms have other ones where no gradient is recorded. TF32 would make 7e-3 of that.
+    let allowed = if device == Device::Cpu { 1e-4 } else { 1e-3 };
     ensure!(logits <= allowed, "logits are off by {logits:.1e}");
     ensure!(gradients <= allowed, "gradients are off by {gradients:.1e}");
     Ok(format!(

@@ -166,6 +166,27 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
+        fn boxes_of_a_share_lie_at_every_published_offset_and_at_no_other(
+            seed: u64, z in 1usize..9, y in 1usize..9, x in 1usize..9, share in 0.0f64..=1.0,
+        ) {
+            let shape = [z, y, x];
+            let mut seen: [BTreeSet<usize>; 3] = Default::default();
+            for i in 0..400 {
+                let drawn = PasteBox::of_share(shape, share, &mut Seed(seed).stream("b", i, 0));
+                for axis in 0..3 {
+                    prop_assert_eq!(drawn.size[axis], (share * shape[axis] as f64).floor() as usize);
+                    seen[axis].insert(drawn.offset[axis]);
+                }
+            }
+            for axis in 0..3 {
+                // The authors' randint(0, n − side) leaves the last place out, and there is one where the box fills the axis.
+                let places = shape[axis] - (share * shape[axis] as f64).floor() as usize;
+                let expected: BTreeSet<usize> = (0..places.max(1)).collect();
+                prop_assert_eq!(&seen[axis], &expected);
+            }
+        }
+
+        #[test]
         fn masks_hold_the_boxes_voxels(seed: u64, z in 1usize..9, y in 1usize..9, x in 1usize..9, share in 0.0f64..=1.0) {
             let shape = [z, y, x];
             let mut rng = Seed(seed).stream("box", 0, 0);
