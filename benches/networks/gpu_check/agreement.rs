@@ -6,8 +6,8 @@ use liseg::engine::predict::{SlidingWindow, Tta};
 use liseg::nn::bridge::images_to_tensor;
 use liseg::nn::loss::{DeepSupervision, DiceCrossEntropy};
 use liseg::nn::runtime;
-use liseg::nn::tch::{Device, Kind, Tensor};
-use liseg::nn::{Optimiser, OptimiserConfig, Precision, SegmentationNet};
+use liseg::nn::tch::{Device, Kind, Tensor, no_grad_guard};
+use liseg::nn::{Optimiser, OptimiserConfig, Precision, SegmentationNet, clip_gradients};
 use ndarray::{Array3, Array4};
 
 /// The largest difference as a share of the largest number.
@@ -20,27 +20,35 @@ fn difference(a: &Tensor, b: &Tensor) -> Result<f64> {
 
 /// The outcome of `call` with all 23 bits of mantissa in f32.
 fn exactly<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
-    runtime::allow_tf32(false);
+    runtime::allow_tf32(false)?;
     let outcome = call();
-    runtime::allow_tf32(true);
+    runtime::allow_tf32(true)?;
     outcome
 }
 
-/// Logits of all scales and gradients of all weights on the fixed problem.
-fn outcome(device: Device, checkpointing: bool) -> Result<Vec<Tensor>> {
-    let net = toy::network(device, Precision::F32, checkpointing)?;
-    let (image, target) = toy::problem(device)?;
+/// What a network makes of the fixed problem.
+struct Outcome {
+    /// Of all scales.
+    logits: Vec<Tensor>,
+    /// Of all weights that have one.
+    gradients: Vec<Tensor>,
+}
+
+fn outcome(net: &dyn SegmentationNet) -> Result<Outcome> {
+    let (image, target) = toy::problem(net.parameters().device())?;
     let scales = net.forward_scales(&image)?;
     let loss = DeepSupervision::new(DiceCrossEntropy::default()).terms(&scales, &target)?;
     loss.total.f_backward()?;
-    let mut all: Vec<Tensor> = scales.iter().map(Tensor::detach).collect();
-    for (_, weight) in net.parameters().iter() {
-        let gradient = weight.f_grad()?;
-        if gradient.defined() {
-            all.push(gradient);
-        }
-    }
-    Ok(all)
+    Ok(Outcome {
+        logits: scales.iter().map(Tensor::detach).collect(),
+        gradients: gradients(net)?,
+    })
+}
+
+fn gradients(net: &dyn SegmentationNet) -> Result<Vec<Tensor>> {
+    let all = net.parameters().iter().map(|(_, weight)| weight.f_grad());
+    let all = all.collect::<Result<Vec<_>, _>>()?;
+    Ok(all.into_iter().filter(Tensor::defined).collect())
 }
 
 fn worst(a: &[Tensor], b: &[Tensor]) -> Result<f64> {
@@ -60,28 +68,90 @@ fn worst(a: &[Tensor], b: &[Tensor]) -> Result<f64> {
 /// Biases in front of a norm have gradients of exactly zero in theory and of rounding in practice, so
 /// the bound is on the largest number of each tensor and generous; a wrong kernel is off by its whole.
 pub(crate) fn logits_and_gradients(device: Device) -> Result<String> {
-    let here = exactly(|| outcome(device, false))?;
-    let there = outcome(Device::Cpu, false)?;
-    let logits = worst(&here[..5], &there[..5])?;
-    ensure!(
-        logits < 1e-3,
-        "logits differ by {logits:.1e} of their largest"
-    );
-    let mut gradients = Vec::new();
-    for (a, b) in here[5..].iter().zip(&there[5..]) {
-        // Nothing but rounding is left below this.
-        if b.f_abs()?.f_max()?.f_double_value(&[])? > 1e-5 {
-            gradients.push(difference(a, b)?);
+    let mut found = Vec::new();
+    for (name, network) in [("STU-Net", toy::network as toy::Make), ("U-Net", toy::unet)] {
+        let on = |device| outcome(network(device, Precision::F32, false)?.as_ref());
+        let (here, there) = (exactly(|| on(device))?, on(Device::Cpu)?);
+        let logits = worst(&here.logits, &there.logits)?;
+        ensure!(
+            logits < 1e-3,
+            "{name}: logits differ by {logits:.1e} of their largest"
+        );
+        let mut gradients = Vec::new();
+        for (a, b) in here.gradients.iter().zip(&there.gradients) {
+            // Nothing but rounding is left below this.
+            if b.f_abs()?.f_max()?.f_double_value(&[])? > 1e-5 {
+                gradients.push(difference(a, b)?);
+            }
         }
+        let gradient = gradients.iter().copied().fold(0.0, f64::max);
+        ensure!(
+            gradient < 1e-2,
+            "{name}: gradients differ by {gradient:.1e} of their largest"
+        );
+        found.push(format!(
+            "{name}: logits differ by {logits:.1e}, {} gradients by {gradient:.1e} of their largest",
+            gradients.len()
+        ));
     }
-    let gradient = gradients.iter().copied().fold(0.0, f64::max);
-    ensure!(
-        gradient < 1e-2,
-        "gradients differ by {gradient:.1e} of their largest"
-    );
+    Ok(found.join("\n"))
+}
+
+/// Predictions in narrow formats beside those in f32, where no gradient is recorded and maps are written over.
+pub(crate) fn narrow_predictions(device: Device) -> Result<String> {
+    let (image, _) = toy::problem(device)?;
+    let logits = |precision| -> Result<Tensor> {
+        let _guard = no_grad_guard();
+        Ok(toy::network(device, precision, false)?.forward(&image)?)
+    };
+    let wide = exactly(|| logits(Precision::F32))?;
+    let mut found = Vec::new();
+    for precision in [Precision::Bf16, Precision::Fp16] {
+        if precision.check(device).is_err() {
+            continue;
+        }
+        let off = difference(&logits(precision)?, &wide)?;
+        ensure!(
+            off < 1e-1,
+            "{precision:?} is off by {off:.1e} of the largest logit"
+        );
+        found.push(format!("{precision:?} differs by {off:.1e}"));
+    }
+    Ok(found.join(", "))
+}
+
+/// Operations on lists of tensors: norms and clipping, clearing, averages of teachers.
+pub(crate) fn lists(device: Device) -> Result<String> {
+    let run = |device| -> Result<(f64, Vec<Tensor>, Vec<Tensor>)> {
+        let net = toy::network(device, Precision::F32, false)?;
+        let teacher = toy::network(device, Precision::F32, false)?;
+        outcome(net.as_ref())?;
+        let norm = clip_gradients(net.parameters(), 0.01)?;
+        let clipped: Vec<Tensor> = gradients(net.as_ref())?.iter().map(Tensor::copy).collect();
+        Optimiser::new(OptimiserConfig::sgd(), net.parameters())?.step(net.parameters(), 1.0)?;
+        teacher.parameters().follow(net.parameters(), 0.75)?;
+        net.parameters().zero_grad()?;
+        for gradient in gradients(net.as_ref())? {
+            let left = gradient.f_abs()?.f_max()?.f_double_value(&[])?;
+            ensure!(left == 0.0, "a gradient was not cleared");
+        }
+        let averages = teacher.parameters().iter().map(|(_, w)| w.detach());
+        Ok((norm.0, clipped, averages.collect()))
+    };
+    let (here, there) = (exactly(|| run(device))?, run(Device::Cpu)?);
+    let norm = (here.0 / there.0 - 1.0).abs();
+    ensure!(norm < 1e-3, "norms are {} and {}", here.0, there.0);
+    let largest = |t: &Tensor| t.f_abs()?.f_max()?.f_double_value(&[]);
+    let mut clipped = 0.0f64;
+    for (a, b) in here.1.iter().zip(&there.1) {
+        clipped = clipped.max(largest(&a.f_to_device(Device::Cpu)?.f_sub(b)?)?);
+    }
+    // All gradients together have a norm of 0.01.
+    ensure!(clipped < 1e-4, "clipped gradients differ by {clipped:.1e}");
+    let averages = worst(&here.2, &there.2)?;
+    ensure!(averages < 1e-2, "averages differ by {averages:.1e}");
     Ok(format!(
-        "logits differ by {logits:.1e}, {} gradients by {gradient:.1e} of their largest",
-        gradients.len()
+        "norms differ by {norm:.1e}, clipped gradients by {clipped:.1e}, averages by {averages:.1e}"
     ))
 }
 
@@ -136,19 +206,19 @@ pub(crate) fn copies(device: Device) -> Result<String> {
 }
 
 pub(crate) fn checkpointing(device: Device) -> Result<String> {
-    let (again, kept) = exactly(|| Ok((outcome(device, true)?, outcome(device, false)?)))?;
-    let logits = worst(&again[..5], &kept[..5])?;
+    let with = |again| outcome(toy::network(device, Precision::F32, again)?.as_ref());
+    let (again, kept) = exactly(|| Ok((with(true)?, with(false)?)))?;
+    let logits = worst(&again.logits, &kept.logits)?;
     // Biases in front of a norm have gradients of nothing but rounding: all gradients are measured by
     // the largest of them.
     let largest = |t: &Tensor| t.f_abs()?.f_max()?.f_double_value(&[]);
     let (mut off, mut scale) = (0.0f64, 0.0f64);
-    for (a, b) in again[5..].iter().zip(&kept[5..]) {
+    for (a, b) in again.gradients.iter().zip(&kept.gradients) {
         off = off.max(largest(&a.f_sub(b)?)?);
         scale = scale.max(largest(b)?);
     }
     let gradients = off / scale;
-    // Gradients of maps that are used twice may add up in another order; some kernels of cuDNN have none that is fixed, and
-    // norms have other ones where no gradient is recorded. TF32 would make 7e-3 of that.
+    // Gradients of maps that are used twice may add up in another order, and some kernels of cuDNN have none that is fixed.
     let allowed = if device == Device::Cpu { 1e-4 } else { 1e-3 };
     ensure!(logits <= allowed, "logits are off by {logits:.1e}");
     ensure!(gradients <= allowed, "gradients are off by {gradients:.1e}");

@@ -24,7 +24,7 @@ struct Check {
     run: fn(Device) -> Result<String>,
 }
 
-const CHECKS: [Check; 12] = [
+const CHECKS: [Check; 14] = [
     Check {
         name: "logits and gradients agree with the CPU's, f32 without TF32",
         on_cpu: false,
@@ -34,6 +34,16 @@ const CHECKS: [Check; 12] = [
         name: "optimiser steps agree with the CPU's",
         on_cpu: false,
         run: agreement::optimiser_steps,
+    },
+    Check {
+        name: "clipping, clearing and averages of teachers agree with the CPU's",
+        on_cpu: false,
+        run: agreement::lists,
+    },
+    Check {
+        name: "predictions in bf16 and fp16 are those of f32",
+        on_cpu: true,
+        run: agreement::narrow_predictions,
     },
     Check {
         name: "copies through page-locked memory change nothing",

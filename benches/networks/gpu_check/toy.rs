@@ -5,10 +5,28 @@ use liseg::nn::clip_gradients;
 use liseg::nn::loss::{DeepSupervision, DiceCrossEntropy, Target};
 use liseg::nn::tch::{Device, Kind, Tensor};
 use liseg::nn::{GradientScaler, Optimiser, OptimiserConfig, Precision, SegmentationNet};
-use liseg::stunet::{StuNet, StuNetConfig};
-use liseg::volume::Seed;
+use liseg::stunet::{StuNet, StuNetConfig, Unet, UnetConfig};
+use liseg::volume::{Seed, Spacing};
 
-/// The same weights on any device.
+/// Makes a network: where, in which format, and whether maps are computed again.
+pub(crate) type Make = fn(Device, Precision, bool) -> Result<Box<dyn SegmentationNet>>;
+
+/// A small U-Net, the same weights on any device.
+pub(crate) fn unet(
+    device: Device,
+    precision: Precision,
+    checkpointing: bool,
+) -> Result<Box<dyn SegmentationNet>> {
+    let config = UnetConfig {
+        precision,
+        checkpointing,
+        ..UnetConfig::for_grid(Spacing::new(1.0, 1.0, 1.0)?, &[[2; 3]; 2], 2)
+    };
+    let net = Unet::new(&config, device, &mut Seed(1).stream("weights", 0, 0))?;
+    Ok(Box::new(net))
+}
+
+/// A small STU-Net, the same weights on any device.
 pub(crate) fn network(
     device: Device,
     precision: Precision,

@@ -207,6 +207,8 @@ impl<'a> Trainer<'a> {
             events: None,
         };
         trainer.restore()?;
+        // Its peak is told with every epoch: that of this run, not of another one before it in this process.
+        liseg_nn::runtime::reset_cuda_memory(device)?;
         Ok(trainer)
     }
 

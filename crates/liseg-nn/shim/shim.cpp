@@ -240,8 +240,8 @@ char* liseg_page_locked(const at::Tensor* tensor, at::Tensor** output) {
 }
 
 // Whether cuDNN may round the operands of f32 convolutions to TF32.
-void liseg_allow_tf32(bool allow) {
-  at::globalContext().setAllowTF32CuDNN(allow);
+char* liseg_allow_tf32(bool allow) {
+  return guarded([&] { at::globalContext().setAllowTF32CuDNN(allow); });
 }
 
 // Bytes that the caching allocator of CUDA device `index` has given out: now, and at most so far.

@@ -321,7 +321,13 @@ impl InstanceNorm {
     /// # Errors
     /// When libtorch fails.
     pub fn forward_over(&self, x: Tensor) -> Result<Tensor> {
-        if crate::records_gradients() {
+        // On a GPU the kernel that writes over its argument is another one than that of training, which the two runs of a
+        // checkpointed stage have to share.
+        let over = match x.device() {
+            Device::Cpu => !crate::records_gradients(),
+            _ => is_without_gradients(),
+        };
+        if !over {
             return self.forward(&x);
         }
         let channels = self.weight.size();

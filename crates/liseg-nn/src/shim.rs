@@ -68,7 +68,7 @@ unsafe extern "C" {
         decay: f64,
     ) -> *mut c_char;
     fn liseg_page_locked(tensor: *const C_tensor, output: *mut *mut C_tensor) -> *mut c_char;
-    fn liseg_allow_tf32(allow: bool);
+    fn liseg_allow_tf32(allow: bool) -> *mut c_char;
     fn liseg_cuda_memory(index: i64, now: *mut i64, peak: *mut i64) -> *mut c_char;
     fn liseg_cuda_reset(index: i64) -> *mut c_char;
     fn liseg_reuse_memory();
@@ -299,9 +299,9 @@ pub(crate) fn page_locked(tensor: &Tensor) -> Result<Tensor> {
 }
 
 /// Whether cuDNN may round the operands of f32 convolutions to TF32.
-pub(crate) fn allow_tf32(allow: bool) {
-    // SAFETY: sets a flag of libtorch's.
-    unsafe { liseg_allow_tf32(allow) }
+pub(crate) fn allow_tf32(allow: bool) -> Result<()> {
+    // SAFETY: sets a flag of libtorch's; the C++ side catches what that throws.
+    outcome(unsafe { liseg_allow_tf32(allow) })
 }
 
 /// Bytes that tensors hold on CUDA device `index`: (now, at most since the last reset).

@@ -200,11 +200,17 @@ pub(crate) fn overview(runs: &[Run]) -> String {
             .iter()
             .filter_map(|e| Some(e.data_wait? * e.seconds?))
             .sum::<f64>();
-        let memory = run
-            .epochs
-            .iter()
-            .filter_map(|e| e.peak_memory)
-            .reduce(f64::max);
+        let largest =
+            |of: fn(&Epoch) -> Option<f64>| run.epochs.iter().filter_map(of).reduce(f64::max);
+        let gib = |bytes: f64| format!("{:.1} GiB", bytes / f64::from(1 << 30));
+        let device = largest(|e| e.peak_device_memory).map(gib);
+        let memory = match (largest(|e| e.peak_memory).map(gib), device) {
+            // Of a run on a GPU its memory is the scarce one.
+            (Some(process), Some(device)) => {
+                format!("{device}<small>on the GPU, {process} beside it</small>")
+            }
+            (process, device) => device.or(process).unwrap_or_else(none),
+        };
         let best = run.best().map(|(dice, epoch, candidate)| {
             format!(
                 "{dice:.3}<small>{}, epoch {epoch}</small>",
@@ -225,9 +231,7 @@ pub(crate) fn overview(runs: &[Run]) -> String {
             } else {
                 none()
             },
-            memory.map_or_else(none, |bytes| {
-                format!("{:.1} GiB", bytes / f64::from(1 << 30))
-            }),
+            memory,
             best.unwrap_or_else(none),
         ];
         let cells = cells

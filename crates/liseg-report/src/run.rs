@@ -20,6 +20,7 @@ pub(crate) struct Epoch {
     pub(crate) seconds: Option<f64>,
     pub(crate) data_wait: Option<f64>,
     pub(crate) peak_memory: Option<f64>,
+    pub(crate) peak_device_memory: Option<f64>,
     pub(crate) terms: BTreeMap<String, f64>,
     pub(crate) validation: BTreeMap<String, f64>,
 }
@@ -95,8 +96,8 @@ impl Epoch {
             iteration: number("iteration"),
             seconds: number("seconds"),
             data_wait: number("data_wait"),
-            // Of a GPU's run the memory that is scarce.
-            peak_memory: number("peak_device_memory").or_else(|| number("peak_memory")),
+            peak_memory: number("peak_memory"),
+            peak_device_memory: number("peak_device_memory"),
             terms: numbers(object, "terms"),
             validation: numbers(object, "validation"),
         })

@@ -81,7 +81,10 @@ fn a_study_makes_a_whole_page() {
     assert_eq!(distribution.matches("class=\"dot\"").count(), 2 * (3 + 5));
     assert_eq!(distribution.matches("class=\"cross\"").count(), 2 * 2);
     // A line for two candidates and three terms of both runs.
-    assert_eq!(section(&html, "training").matches("<polyline").count(), 10);
+    let training = section(&html, "training");
+    assert_eq!(training.matches("<polyline").count(), 10);
+    let memory = "19.2 GiB<small>on the GPU, 6.8 GiB beside it</small>";
+    assert_eq!(training.matches(memory).count(), 2, "{training}");
     let overlays = section(&html, "overlays");
     assert_eq!(
         overlays

@@ -193,19 +193,19 @@ fn close(found: &Tensor, expected: &Tensor, tolerance: f64, what: &str) {
 }
 
 #[test]
-fn damaged_and_hostile_checkpoints_are_refused_or_read_without_running_them() {
+fn damaged_and_hostile_checkpoints_are_refused() {
     let Some((folder, manifest)) = reference() else {
         return;
     };
     for entry in manifest["must_fail"].as_array().unwrap() {
         let file = entry["file"].as_str().unwrap();
-        match Weights::read(&folder.join(file)) {
-            Err(error) => assert!(error.to_string().contains(file), "{error}"),
-            // Its tensors may be read; that nothing ran shows in what is not there.
-            Ok(weights) => {
-                assert!(file.contains("malicious"), "{file} was read");
-                assert!(weights.tensors.len() < 3, "{:?}", weights.tensors.keys());
-            }
+        let error = Weights::read(&folder.join(file)).err();
+        let message = error
+            .unwrap_or_else(|| panic!("{file} was read"))
+            .to_string();
+        assert!(message.contains(file), "{message}");
+        if file.contains("malicious") {
+            assert!(message.contains("`posix.system`"), "{message}");
         }
     }
 }

@@ -10,7 +10,7 @@ mod common;
 
 use common::{command, liseg, path, preprocessed, stderr, write_config};
 use liseg::nn::tch::Device;
-use liseg::nn::{Precision, checkpoint};
+use liseg::nn::{Precision, checkpoint, runtime};
 use liseg::ssl::StrategyConfig;
 use std::path::Path;
 use std::process::{Child, Stdio};
@@ -193,6 +193,12 @@ fn the_number_of_loader_threads_changes_nothing() {
             let record = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
             let record: serde_json::Value = serde_json::from_str(&record).unwrap();
             let number = |name: &str| record[name].as_f64().unwrap();
+            let on_gpu = runtime::cuda_devices().is_ok();
+            assert_eq!(
+                record.get("peak_device_memory").is_some(),
+                on_gpu,
+                "{record}"
+            );
             let waited = number("data_wait") * number("seconds");
             assert!(number("preparing") > 0.0 && waited > 0.0, "{record}");
             // Without threads, the loop waits while patches are made.

@@ -99,7 +99,8 @@ pub fn prepare(
     Ok(prepared)
 }
 
-/// [`prepare`] where that has been done: nothing is planned or preprocessed, so no image is read.
+/// [`prepare`] where that has been done: nothing is planned or preprocessed, so no image is read. (A phantom that is not
+/// there is still drawn; its runs then find no preprocessed cases.)
 ///
 /// # Errors
 /// When a dataset is not there, or a variant's settings are wrong.

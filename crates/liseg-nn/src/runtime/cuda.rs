@@ -139,10 +139,13 @@ pub fn reset_cuda_memory(device: tch::Device) -> crate::Result<()> {
 
 /// Whether convolutions of f32 maps on CUDA devices may round their operands to TF32, 10 bits of mantissa in place of 23.
 ///
-/// libtorch lets them, and so does LiSeg: it is several times as fast. Without it f32 on a GPU agrees with f32 on a CPU to
-/// rounding. Holds for the whole process; gradients of a map are to be taken as the map was computed.
-pub fn allow_tf32(allow: bool) {
-    crate::shim::allow_tf32(allow);
+/// libtorch lets them, and so does LiSeg. Without it f32 on a GPU agrees with f32 on a CPU to rounding. Holds for the whole
+/// process; gradients of a map are to be taken as the map was computed.
+///
+/// # Errors
+/// When libtorch fails.
+pub fn allow_tf32(allow: bool) -> crate::Result<()> {
+    crate::shim::allow_tf32(allow)
 }
 
 #[cfg(test)]

@@ -144,7 +144,8 @@ fn write_run(folder: &Path, name: &str, epochs: u32, floor: f64) -> RunSpec {
         let record = serde_json::json!({
             "epoch": epoch, "iteration": (epoch + 1) * 250, "learning_rate": 0.01, "terms": terms,
             "gradient_norm": 2.0, "seconds": 61.3, "data_wait": 0.04,
-            "peak_memory": 7_300_000_000_u64, "validation": validation,
+            "peak_memory": 7_300_000_000_u64, "peak_device_memory": 20_600_000_000_u64,
+            "validation": validation,
         });
         text += &format!("{record}\n");
     }

@@ -2,7 +2,7 @@
 
 use super::{Outcome, Result, Shared, print_json, progress};
 use liseg::nn::runtime::Runtime;
-use liseg::nn::tch::{Device, Kind, Tensor};
+use liseg::nn::tch::{Cuda, Device, Kind, Tensor};
 use liseg::nn::{DeviceChoice, Precision, SegmentationNet, runtime};
 use liseg::stunet::{StuNet, StuNetConfig};
 use liseg::volume::Seed;
@@ -78,7 +78,7 @@ impl Doctor {
         println!("device       {device:?}, in {}", precision(device));
         for (name, t) in &benchmark {
             println!(
-                "STU-Net-S    {name}: {:.2} s to predict, {:.2} s to train on a patch of 32 × 64 × 64",
+                "STU-Net-S    {name}: {:.3} s to predict, {:.3} s to train on a patch of 32 × 64 × 64",
                 t.predict, t.train
             );
         }
@@ -125,7 +125,9 @@ fn time(device: Device, precision: Precision) -> liseg::nn::Result<Times> {
         let start = Instant::now();
         let loss = net.forward(&images)?.f_square()?.f_mean(Kind::Float)?;
         loss.f_backward()?;
-        loss.f_double_value(&[])?;
+        if let Device::Cuda(index) = device {
+            Cuda::synchronize(index as i64);
+        }
         times.train = start.elapsed().as_secs_f64();
     }
     Ok(times)

@@ -43,27 +43,19 @@ pub(crate) struct ExperimentVerb {
 
 impl ExperimentVerb {
     pub(crate) fn run(&self, shared: &Shared) -> Result<Outcome> {
-        let mut experiment =
-            Experiment::read(&self.file).map_err(|e| Failure::usage(super::failure::chain(&e)))?;
-        if let Some(seed) = shared.seed {
-            experiment.seeds = vec![seed];
-        }
-        if let Some(device) = shared.device {
-            let text = device.to_string();
-            experiment.run.insert("device".into(), text.into());
-        }
-        let folder = self.out.clone();
-        let folder = folder.unwrap_or_else(|| Path::new("runs").join(&experiment.name));
+        let experiment = self.read(shared)?;
         if self.list {
             return list(&experiment, shared);
         }
+        let folder = self.out.clone();
+        let folder = folder.unwrap_or_else(|| Path::new("runs").join(&experiment.name));
         std::fs::create_dir_all(&folder)
             .map_err(|e| Failure::work(format!("{}: {e}", folder.display())))?;
         interrupt::listen();
-        let orders = self.job.then(interrupt::lines_until_closed);
         let bar = progress::bar(shared, 0, &experiment.name);
         let mut tell = |event: ExperimentEvent<'_>| tell(&event, &bar, shared);
-        if let Some(orders) = orders {
+        if self.job {
+            let orders = interrupt::lines_until_closed();
             let prepared = reopen(&experiment, &folder, &mut tell)?;
             return work_off(orders, &experiment, &prepared, &mut tell);
         }
@@ -84,23 +76,52 @@ impl ExperimentVerb {
                 .transpose()?
         };
         bar.finish_and_clear();
-        let Some(table) = table else {
-            println!(
-                "stopped; go on with: liseg experiment {} --out {}",
-                self.file.display(),
-                folder.display()
-            );
-            return Ok(Outcome::Partly);
-        };
-        table.write(&folder)?;
-        let page = write_page(&experiment, &prepared, &table)?;
-        if shared.json {
-            print_json(&serde_json::to_value(&table).unwrap_or_default());
-        } else {
-            print(&table, &page);
+        match table {
+            Some(table) => conclude(&experiment, &prepared, &table, shared),
+            None => Ok(self.stopped(&folder)),
         }
-        Ok(Outcome::Done)
     }
+
+    /// The experiment, with what the command line has in place of the file's.
+    fn read(&self, shared: &Shared) -> Result<Experiment> {
+        let mut experiment =
+            Experiment::read(&self.file).map_err(|e| Failure::usage(super::failure::chain(&e)))?;
+        if let Some(seed) = shared.seed {
+            experiment.seeds = vec![seed];
+        }
+        if let Some(device) = shared.device {
+            let text = device.to_string();
+            experiment.run.insert("device".into(), text.into());
+        }
+        Ok(experiment)
+    }
+
+    /// Says how to go on.
+    fn stopped(&self, folder: &Path) -> Outcome {
+        println!(
+            "stopped; go on with: liseg experiment {} --out {}",
+            self.file.display(),
+            folder.display()
+        );
+        Outcome::Partly
+    }
+}
+
+/// Writes the table and its page, and prints the table.
+fn conclude(
+    experiment: &Experiment,
+    prepared: &Prepared,
+    table: &ResultTable,
+    shared: &Shared,
+) -> Result<Outcome> {
+    table.write(&prepared.folder)?;
+    let page = write_page(experiment, prepared, table)?;
+    if shared.json {
+        print_json(&serde_json::to_value(table).unwrap_or_default());
+    } else {
+        print(table, &page);
+    }
+    Ok(Outcome::Done)
 }
 
 /// Does the runs that are ordered, and says of each when it is done.
