@@ -9,6 +9,7 @@
 mod common;
 
 use common::{command, liseg, path, stderr, stdout_json, write_dataset};
+use liseg::engine::experiment::{Experiment, prepare};
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
@@ -352,6 +353,8 @@ fn a_job_ends_with_whoever_started_it() {
     let long = text.replace("iterations_per_epoch = 2", "iterations_per_epoch = 100000");
     std::fs::write(&file, long).unwrap();
     let out = folder.path().join("out");
+    // Jobs find the datasets ready.
+    prepare(&Experiment::read(&file).unwrap(), &out, &mut |_| {}).unwrap();
     let arguments = ["experiment", path(&file), "--out", path(&out), "--job"];
     let job = || {
         let mut command = command(&arguments);
