@@ -1,5 +1,5 @@
-//! Lets the programs and tests of this package find libtorch (see `crates/liseg-nn/build.rs`), and tells
-//! `liseg --version` what it was built from.
+//! Lets the programs and tests of this package, and of those that depend on it, find libtorch (see
+//! `crates/liseg-nn/build.rs`), and tells `liseg --version` what it was built from.
 #![allow(
     clippy::print_stdout,
     reason = "build scripts speak to cargo on standard output"
@@ -11,6 +11,8 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     if let Ok(argument) = std::env::var("DEP_LISEG_NN_LINK_ARG") {
         println!("cargo::rustc-link-arg={argument}");
+        // Cargo tells it to direct dependents alone.
+        println!("cargo::metadata=LINK_ARG={argument}");
     }
     let variable = |name: &str| std::env::var(name).unwrap_or_else(|_| "unknown".into());
     let rustc = variable("RUSTC");

@@ -72,6 +72,19 @@ fn test_steps(workspace: &Workspace, quick: bool, nextest: bool) -> Vec<Step> {
         let run = format!("run --quiet --package examples --example {name}");
         Step::new(format!("example {name}"), &run)
     }));
+    // As a package of someone else's: no member of the workspace, `liseg` its only word for all crates.
+    let outside = "--manifest-path examples/custom_strategy/Cargo.toml";
+    steps.extend([
+        Step::new("format outside", &format!("fmt {outside} --check")),
+        Step::new(
+            "lints outside",
+            &format!("clippy {outside} --target-dir target --all-targets -- -D warnings"),
+        ),
+        Step::new(
+            "example custom_strategy",
+            &format!("run --quiet {outside} --target-dir target"),
+        ),
+    ]);
     steps
 }
 
@@ -226,6 +239,6 @@ mod tests {
         fs::write(root.path().join("examples/Cargo.toml"), manifest).unwrap();
         let workspace = Workspace::at(root.path());
         assert_eq!(test_steps(&workspace, true, true).len(), 7);
-        assert_eq!(test_steps(&workspace, false, false).len(), 11);
+        assert_eq!(test_steps(&workspace, false, false).len(), 14);
     }
 }

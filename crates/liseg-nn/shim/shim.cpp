@@ -1,8 +1,9 @@
-// What LiSeg uses of libtorch beyond tch's bindings: activation checkpointing, fused optimiser steps, operations on
-// lists of tensors, page-locked copies, TF32 and the statistics of device memory. Tensors cross as pointers to at::Tensor, as in tch. No
+// What LiSeg uses of libtorch beyond tch's bindings: activation checkpointing, kernels of our own in its graph, fused
+// optimiser steps, operations on lists of tensors, page-locked copies, TF32 and the statistics of device memory. Tensors cross as pointers to at::Tensor, as in tch. No
 // exception leaves a function: failures come back as text.
 
 #include <ATen/Context.h>
+#include <ATen/TensorIterator.h>
 #include <ATen/core/ivalue.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/_foreach_add.h>
@@ -12,6 +13,12 @@
 #include <ATen/ops/_fused_adam.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/_fused_sgd.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/convolution_backward.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/flip.h>
+#include <ATen/ops/mkldnn_convolution.h>
+#include <ATen/ops/sum.h>
 #include <ATen/ops/stack.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/GradMode.h>
@@ -26,6 +33,9 @@
 #include <vector>
 
 namespace {
+
+constexpr auto kChannelsLast = at::MemoryFormat::ChannelsLast3d;
+const std::vector<std::int64_t> kOnce(3, 1);
 
 using torch::autograd::AutogradContext;
 using torch::autograd::Variable;
@@ -117,6 +127,164 @@ struct Checkpoint : torch::autograd::Function<Checkpoint> {
   }
 };
 
+// A convolution and the maps it joins; axes are (z, y, x). `Geometry` on the other side.
+struct ConvolutionShape {
+  std::size_t samples, inputs, outputs;
+  std::size_t input[3], output[3], kernel[3], stride[3], padding[3];
+};
+
+// Sums the gradient of the weights, `[outputs, inputs, z, y, x]`, of channels-last maps; false where it cannot.
+using AddUp = bool (*)(const ConvolutionShape*, const float* x, const float* gradient, float* weights);
+
+// oneDNN's convolution, but for the gradient of the weights.
+struct Convolution : torch::autograd::Function<Convolution> {
+  static Variable forward(
+      AutogradContext* context,
+      const Variable& x,
+      const Variable& weight,
+      const Variable& bias,
+      std::vector<std::int64_t> stride,
+      std::vector<std::int64_t> padding,
+      std::int64_t add_up) {
+    context->save_for_backward({x, weight});
+    context->saved_data["stride"] = stride;
+    context->saved_data["padding"] = padding;
+    context->saved_data["add_up"] = add_up;
+    return at::mkldnn_convolution(x, weight, bias, padding, stride, kOnce, 1);
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const auto saved = context->get_saved_variables();
+    const auto stride = context->saved_data["stride"].toIntVector();
+    const auto padding = context->saved_data["padding"].toIntVector();
+    const auto add_up = reinterpret_cast<AddUp>(context->saved_data["add_up"].toInt());
+    const auto gradient = gradients[0].contiguous(kChannelsLast);
+    Variable of_x, of_weight, of_bias;
+    if (context->needs_input_grad(0)) {
+      of_x = of_input(gradient, saved[0], saved[1], stride, padding);
+    }
+    if (context->needs_input_grad(1)) {
+      const auto x = saved[0].contiguous(kChannelsLast);
+      of_weight = at::empty(saved[1].sizes(), saved[1].options(), at::MemoryFormat::Contiguous);
+      const auto shape = shape_of(x, gradient, of_weight, stride, padding);
+      if (!add_up(
+              &shape, x.const_data_ptr<float>(), gradient.const_data_ptr<float>(),
+              of_weight.mutable_data_ptr<float>())) {
+        throw std::runtime_error("the gradient of a convolution's weights cannot be summed");
+      }
+    }
+    if (context->needs_input_grad(2)) {
+      of_bias = gradient.sum({0, 2, 3, 4});
+    }
+    return {of_x, of_weight, of_bias, Variable(), Variable(), Variable()};
+  }
+
+  // libtorch would unfold small single samples here as well; at stride 1 this gradient is a convolution with the mirrored
+  // kernel.
+  static at::Tensor of_input(
+      const at::Tensor& gradient,
+      const at::Tensor& x,
+      const at::Tensor& weight,
+      const std::vector<std::int64_t>& stride,
+      const std::vector<std::int64_t>& padding) {
+    if (stride != std::vector<std::int64_t>(3, 1)) {
+      return std::get<0>(at::convolution_backward(
+          gradient, x, weight, std::nullopt, stride, padding, kOnce, false, {0, 0, 0}, 1,
+          {true, false, false}));
+    }
+    std::vector<std::int64_t> beyond(3);
+    for (int a = 0; a < 3; ++a) {
+      beyond[a] = weight.size(a + 2) - 1 - padding[a];
+    }
+    const auto mirrored = weight.flip({2, 3, 4}).transpose(0, 1);
+    return at::mkldnn_convolution(gradient, mirrored, std::nullopt, beyond, stride, kOnce, 1);
+  }
+
+  static ConvolutionShape shape_of(
+      const at::Tensor& x,
+      const at::Tensor& gradient,
+      const at::Tensor& weight,
+      const std::vector<std::int64_t>& stride,
+      const std::vector<std::int64_t>& padding) {
+    ConvolutionShape shape{};
+    shape.samples = x.size(0);
+    shape.inputs = x.size(1);
+    shape.outputs = gradient.size(1);
+    for (int a = 0; a < 3; ++a) {
+      shape.input[a] = x.size(a + 2);
+      shape.output[a] = gradient.size(a + 2);
+      shape.kernel[a] = weight.size(a + 2);
+      shape.stride[a] = stride[a];
+      shape.padding[a] = padding[a];
+    }
+    return shape;
+  }
+};
+
+// A coarse map and the finer one it is joined with; axes are (z, y, x). `Join` on the other side.
+struct JoinShape {
+  std::size_t samples, channels[2], coarse[3], factor[3];
+};
+
+// From a coarse and a fine map to the joined one, and with gradients the other way; false where they do not fit. Maps are
+// channels-last, of bfloat16 or float.
+using JoinMaps = bool (*)(const JoinShape*, bool bfloat16, void* coarse, void* fine, void* joined, bool back);
+
+// Nearest-neighbour enlargement and joining of channels.
+struct JoinEnlarged : torch::autograd::Function<JoinEnlarged> {
+  static Variable forward(
+      AutogradContext* context,
+      const Variable& coarse,
+      const Variable& fine,
+      std::vector<std::int64_t> factor,
+      std::int64_t join) {
+    context->saved_data["coarse"] = coarse.sizes().vec();
+    context->saved_data["fine"] = fine.sizes().vec();
+    context->saved_data["factor"] = factor;
+    context->saved_data["join"] = join;
+    auto size = fine.sizes().vec();
+    size[1] += coarse.size(1);
+    auto joined = at::empty(size, fine.options(), kChannelsLast);
+    call(join, factor, coarse.contiguous(kChannelsLast), fine.contiguous(kChannelsLast), joined, false);
+    return joined;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const auto joined = gradients[0].contiguous(kChannelsLast);
+    auto coarse =
+        at::empty(context->saved_data["coarse"].toIntVector(), joined.options(), kChannelsLast);
+    auto fine = at::empty(context->saved_data["fine"].toIntVector(), joined.options(), kChannelsLast);
+    const auto factor = context->saved_data["factor"].toIntVector();
+    call(context->saved_data["join"].toInt(), factor, coarse, fine, joined, true);
+    return {coarse, fine, Variable(), Variable()};
+  }
+
+  static void call(
+      std::int64_t join,
+      const std::vector<std::int64_t>& factor,
+      const at::Tensor& coarse,
+      const at::Tensor& fine,
+      const at::Tensor& joined,
+      bool back) {
+    JoinShape shape{};
+    shape.samples = coarse.size(0);
+    shape.channels[0] = coarse.size(1);
+    shape.channels[1] = fine.size(1);
+    bool fits = fine.size(0) == coarse.size(0) && fine.scalar_type() == coarse.scalar_type();
+    for (int a = 0; a < 3; ++a) {
+      shape.coarse[a] = coarse.size(a + 2);
+      shape.factor[a] = factor[a];
+      fits = fits && fine.size(a + 2) == coarse.size(a + 2) * factor[a];
+    }
+    const auto kind = coarse.scalar_type();
+    fits = fits && (kind == at::kFloat || kind == at::kBFloat16);
+    const auto run = reinterpret_cast<JoinMaps>(join);
+    if (!fits || !run(&shape, kind == at::kBFloat16, coarse.data_ptr(), fine.data_ptr(), joined.data_ptr(), back)) {
+      throw std::runtime_error("maps do not fit together");
+    }
+  }
+};
+
 std::vector<at::Tensor> list(const at::Tensor* const* tensors, std::int64_t count) {
   std::vector<at::Tensor> all;
   all.reserve(count);
@@ -157,6 +325,60 @@ char* liseg_checkpoint(
       more = *second;
     }
     *output = new at::Tensor(Checkpoint::apply(*first, more, *anchor, std::move(stage)));
+  });
+}
+
+// A convolution in f32 on the CPU whose gradient of the weights `add_up` sums. `stride` and `padding` are 3 numbers each.
+char* liseg_convolution(
+    const at::Tensor* x,
+    const at::Tensor* weight,
+    const at::Tensor* bias,
+    const std::int64_t* stride,
+    const std::int64_t* padding,
+    AddUp add_up,
+    at::Tensor** output) {
+  return guarded([&] {
+    *output = new at::Tensor(Convolution::apply(
+        *x, *weight, *bias, std::vector<std::int64_t>(stride, stride + 3),
+        std::vector<std::int64_t>(padding, padding + 3), reinterpret_cast<std::int64_t>(add_up)));
+  });
+}
+
+// Enlarges `coarse` `factor` times (3 numbers), nearest-neighbour, and puts its channels before those of `fine`.
+char* liseg_join(
+    const at::Tensor* coarse,
+    const at::Tensor* fine,
+    const std::int64_t* factor,
+    JoinMaps join,
+    at::Tensor** output) {
+  return guarded([&] {
+    *output = new at::Tensor(JoinEnlarged::apply(
+        *coarse, *fine, std::vector<std::int64_t>(factor, factor + 3),
+        reinterpret_cast<std::int64_t>(join)));
+  });
+}
+
+// Calls `task` with every number below `count`, on libtorch's threads: at::parallel_for is a template, which has them
+// only where it is compiled with their OpenMP; libtorch's loop over the elements of a tensor is compiled.
+char* liseg_parallel(
+    std::int64_t count,
+    void (*task)(const void* state, std::int64_t i),
+    const void* state) {
+  return guarded([&] {
+    auto numbers = at::arange(count, at::kLong);
+    auto iterator = at::TensorIteratorConfig()
+                        .resize_outputs(false)
+                        .check_all_same_dtype(false)
+                        .add_output(numbers)
+                        .build();
+    const auto loop = [&](char** data, const std::int64_t* strides, std::int64_t n, std::int64_t m) {
+      for (std::int64_t j = 0; j < m; ++j) {
+        for (std::int64_t i = 0; i < n; ++i) {
+          task(state, *reinterpret_cast<std::int64_t*>(data[0] + j * strides[1] + i * strides[0]));
+        }
+      }
+    };
+    iterator.for_each(loop, 1);
   });
 }
 

@@ -8,7 +8,12 @@
 //! cuDNN then work on them directly, where the default layout costs a reordering before and after every convolution.
 //! [`to_compute_layout`] makes the input so, and every layer here keeps it.
 
+mod enlarge;
+
+pub use enlarge::{join_enlarged, upsample_linear};
+
 use crate::checkpointing::is_without_gradients;
+use crate::kernels::weight_gradient;
 use crate::{Parameters, Result};
 use rand::Rng;
 use rand_distr::{Distribution, Normal};
@@ -19,6 +24,9 @@ pub const NEGATIVE_SLOPE: f64 = 0.01;
 
 /// Added to the variance in instance normalisation (PyTorch's default).
 const NORM_EPSILON: f64 = 1e-5;
+
+/// Voxels of a single sample up to which convolutions in training are left to libtorch and the default layout.
+const FEW_VOXELS: i64 = 16384;
 
 /// 3-D convolution with bias.
 #[derive(Debug)]
@@ -100,6 +108,11 @@ impl Conv3d {
     /// When libtorch fails.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let kind = x.f_kind()?;
+        let ours =
+            kind == Kind::Float && x.device() == Device::Cpu && !self.is_small_in_training(x)?;
+        if ours && self.is_product() {
+            return self.product(x);
+        }
         let weight = self.weight.f_to_kind(kind)?;
         let bias = self.bias.f_to_kind(kind)?;
         let (padded, padding) = self.pad_where_thin(x, kind)?;
@@ -114,7 +127,46 @@ impl Conv3d {
                 1,
             )?);
         }
+        if ours && self.sums_its_gradient(x) {
+            return crate::shim::convolution(x, [&weight, &bias], self.stride, padding);
+        }
         Ok(x.f_conv3d(&weight, Some(&bias), self.stride, padding, [1i64; 3], 1)?)
+    }
+
+    /// Whether the result is a small single sample of which gradients are wanted. libtorch unfolds these and sums in its
+    /// default layout; so do PyTorch's numbers that we are held to. Norms over the few voxels of the deepest stages turn
+    /// another rounding into another gradient in the fourth digit.
+    fn is_small_in_training(&self, x: &Tensor) -> Result<bool> {
+        let (n, _, z, y, w) = x.size5()?;
+        let voxels = z * y * w / self.stride.iter().product::<i64>();
+        Ok(n == 1 && voxels <= FEW_VOXELS && !is_without_gradients())
+    }
+
+    fn is_product(&self) -> bool {
+        self.weight.size()[2..] == [1, 1, 1] && self.stride == [1, 1, 1]
+    }
+
+    /// A kernel of one voxel is a product of matrices. With one thread libtorch would take its kernel without oneDNN, which
+    /// loses the layout.
+    fn product(&self, x: &Tensor) -> Result<Tensor> {
+        let (n, inputs, depth, height, width) = x.size5()?;
+        let outputs = self.weight.size()[0];
+        let voxels = x
+            .f_permute([0, 2, 3, 4, 1])?
+            .f_reshape([n * depth * height * width, inputs])?;
+        let weight = self.weight.f_view([outputs, inputs])?;
+        Ok(voxels
+            .f_linear(&weight, Some(&self.bias))?
+            .f_view([n, depth, height, width, outputs])?
+            .f_permute([0, 4, 1, 2, 3])?)
+    }
+
+    /// Whether the gradient of the weights is better summed by [`weight_gradient`] than by libtorch.
+    fn sums_its_gradient(&self, x: &Tensor) -> bool {
+        let wanted = self.weight.requires_grad() && crate::records_gradients();
+        let [columns, outputs] = [self.weight.size()[4], self.weight.size()[0]];
+        let width = x.size().last().map_or(0, |w| (w - 1) / self.stride[2] + 1);
+        wanted && weight_gradient::pays(columns, outputs, width)
     }
 
     /// The padding left to the convolution and, where it must not pad along z, the padded map.
@@ -138,8 +190,7 @@ impl Conv3d {
 /// Whether to call oneDNN for a convolution in f32 where libtorch would choose.
 ///
 /// It keeps small single samples from oneDNN, and with one thread all kernels of a single voxel, and unfolds them instead:
-/// that takes up to twenty times as long and a copy of every voxel with its neighbours, and loses the layout. Where gradients
-/// are wanted they would be unfolded all the same, and norms sum such small maps more exactly in the default layout.
+/// that takes up to twenty times as long and a copy of every voxel with its neighbours, and loses the layout.
 fn is_best_by_onednn(x: &Tensor) -> bool {
     x.device() == Device::Cpu && is_without_gradients() && crate::shim::has_onednn()
 }
@@ -375,59 +426,6 @@ pub fn leaky_relu(mut x: Tensor) -> Result<Tensor> {
     Ok(x.f_leaky_relu_()?)
 }
 
-/// Enlarges a map to `shape` voxels (z, y, x) by linear interpolation between voxel centres.
-///
-/// # Errors
-/// When libtorch fails.
-pub fn upsample_linear(x: &Tensor, shape: [i64; 3]) -> Result<Tensor> {
-    Ok(x.f_upsample_trilinear3d(shape, false, None, None, None)?)
-}
-
-/// Repeats every voxel `factor` times along (z, y, x): nearest-neighbour upsampling.
-///
-/// # Errors
-/// When libtorch fails.
-pub fn upsample_nearest(x: &Tensor, factor: [usize; 3]) -> Result<Tensor> {
-    let size = x.size();
-    let target: [i64; 3] = std::array::from_fn(|a| size[a + 2] * factor[a] as i64);
-    let scale = factor.map(|f| f as f64);
-    Ok(x.f_upsample_nearest3d(target, scale[0], scale[1], scale[2])?)
-}
-
-/// Repeats every voxel of `coarse` `factor` times along (z, y, x), as [`upsample_nearest`], and puts its channels before
-/// those of `fine`: `[n, a, z, y, x]` and `[n, b, z·fz, y·fy, x·fx]` → `[n, a + b, z·fz, y·fy, x·fx]`. Both are dropped as
-/// soon as nothing needs them.
-///
-/// # Errors
-/// When the shapes do not fit together or libtorch fails.
-pub fn join_enlarged(coarse: Tensor, factor: [usize; 3], fine: Tensor) -> Result<Tensor> {
-    if coarse.device() != Device::Cpu {
-        return join_repeated(&coarse, factor, &fine);
-    }
-    let enlarged = upsample_nearest(&coarse, factor)?;
-    drop(coarse);
-    Ok(Tensor::f_cat(&[enlarged, fine], 1)?)
-}
-
-/// [`join_enlarged`] in one pass, for CUDA devices: libtorch enlarges maps there in the default layout alone, and the
-/// joined one would stay in it. (On a CPU gradients of the repeated voxels add up in half the speed.)
-fn join_repeated(coarse: &Tensor, factor: [usize; 3], fine: &Tensor) -> Result<Tensor> {
-    let (n, a, z, y, x) = coarse.size5()?;
-    let b = fine.size5()?.1;
-    let [fz, fy, fx] = factor.map(|f| f as i64);
-    let channels_last = [0, 2, 3, 4, 1];
-    let repeated = coarse
-        .f_permute(channels_last)?
-        .f_reshape([n, z, 1, y, 1, x, 1, a])?
-        .f_expand([n, z, fz, y, fy, x, fx, a], false)?;
-    let fine = fine
-        .f_permute(channels_last)?
-        .f_reshape([n, z, fz, y, fy, x, fx, b])?;
-    Ok(Tensor::f_cat(&[repeated, fine], -1)?
-        .f_reshape([n, z * fz, y * fy, x * fx, a + b])?
-        .f_permute([0, 4, 1, 2, 3])?)
-}
-
 /// The input in the number format and memory layout that layers compute with on its device.
 ///
 /// # Errors
@@ -460,32 +458,6 @@ mod tests {
             .map(|i| ((i * 7919) % 113) as f32 / 50.0 - 1.0)
             .collect();
         Tensor::from_slice(&values).view(size.as_slice())
-    }
-
-    #[test]
-    fn maps_join_alike_on_every_device() {
-        let (coarse, fine) = (input([2, 3, 2, 3, 4]), input([2, 5, 2, 6, 12]));
-        let factor = [1, 2, 3];
-        let outcome = |join: &dyn Fn(&Tensor, &Tensor) -> Result<Tensor>| {
-            let of = |t: &Tensor| {
-                let t = to_compute_layout(t, Kind::Float).unwrap();
-                t.detach().set_requires_grad(true)
-            };
-            let (coarse, fine) = (of(&coarse), of(&fine));
-            let joined = join(&coarse, &fine).unwrap();
-            // Each voxel with a weight of its own.
-            let weights = input([2, 8, 2, 6, 12]);
-            (&joined * weights).sum(Kind::Float).backward();
-            [joined.detach(), coarse.grad(), fine.grad()]
-        };
-        let here = outcome(&|a, b| join_enlarged(a.shallow_clone(), factor, b.shallow_clone()));
-        let there = outcome(&|a, b| join_repeated(a, factor, b));
-        assert_eq!(here[0].size(), [2, 8, 2, 6, 12]);
-        for (a, b) in here.iter().zip(&there) {
-            assert!(a.allclose(b, 1e-6, 1e-6, false));
-        }
-        let layout = |t: &Tensor| t.permute([0, 2, 3, 4, 1]).is_contiguous();
-        assert!(layout(&here[0]) && layout(&there[0]));
     }
 
     #[test]
@@ -547,6 +519,45 @@ mod tests {
     }
 
     #[test]
+    fn gradients_summed_here_are_those_of_libtorch() {
+        if !weight_gradient::is_supported() {
+            return;
+        }
+        let outcome = |here: bool, wanted: [bool; 3], stride: i64| {
+            let layout = |t: &Tensor| to_compute_layout(t, Kind::Float).unwrap();
+            let of = |t: Tensor, wanted: bool| t.detach().set_requires_grad(wanted);
+            let x = of(layout(&input([2, 5, 6, 8, 12])), wanted[0]);
+            let weight = of(input([16, 5, 3, 3, 3]), wanted[1]);
+            let bias = of(input([1, 1, 1, 1, 16]).view(16), wanted[2]);
+            let (strides, padding) = ([stride; 3], [1i64; 3]);
+            let y = if here {
+                crate::shim::convolution(&x, [&weight, &bias], strides, padding).unwrap()
+            } else {
+                x.conv3d(&weight, Some(&bias), strides, padding, [1i64; 3], 1)
+            };
+            let factors = input([2, 16, 6, 8, 12]).slice(2, 0, 6, stride);
+            let factors = factors.slice(3, 0, 8, stride).slice(4, 0, 12, stride);
+            (&y * factors).sum(Kind::Float).backward();
+            [y.detach(), x.grad(), weight.grad(), bias.grad()]
+        };
+        for wanted in [[true; 3], [false, true, false], [true, false, true]] {
+            for stride in [1, 2] {
+                let (here, there) = (
+                    outcome(true, wanted, stride),
+                    outcome(false, wanted, stride),
+                );
+                for (a, b) in here.iter().zip(&there) {
+                    assert_eq!(a.defined(), b.defined(), "{wanted:?}");
+                    assert!(
+                        !a.defined() || a.allclose(b, 1e-4, 1e-4, false),
+                        "{wanted:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
     fn small_samples_are_predicted_in_their_layout_with_the_values_of_training() {
         let mut p = Parameters::new(Device::Cpu);
         let mut rng = ChaCha8Rng::seed_from_u64(4);
@@ -584,8 +595,9 @@ mod tests {
             let (a, b) = (conv.forward(&x).unwrap(), conv.forward(&last).unwrap());
             assert_eq!(b.size(), [1, 5, 160, 68, 4]);
             assert!((&a - &b).abs().max().double_value(&[]) < 1e-5);
-            let b = upsample_nearest(&leaky_relu(norm.forward(&b).unwrap()).unwrap(), [1, 2, 2]);
-            assert_eq!(b.unwrap().stride()[1], 1, "the layout was lost on the way");
+            let b = leaky_relu(norm.forward(&b).unwrap()).unwrap();
+            let b = join_enlarged(b, [1, 2, 2], last).unwrap();
+            assert_eq!(b.stride()[1], 1, "the layout was lost on the way");
         }
     }
 

@@ -46,6 +46,7 @@ mod checkpointing;
 mod device;
 mod error;
 mod gradient;
+mod kernels;
 pub mod layers;
 pub mod loss;
 mod net;

@@ -7,6 +7,8 @@
     reason = "calls C++ that was compiled against the same libtorch as tch"
 )]
 
+use crate::kernels::join::{Element, Join};
+use crate::kernels::weight_gradient::{self, Geometry};
 use crate::{Error, Result};
 use std::ffi::{CStr, c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,6 +17,10 @@ use torch_sys::C_tensor;
 
 type Run = unsafe extern "C" fn(*mut c_void, *const *const C_tensor, i64) -> *mut C_tensor;
 type Drop = unsafe extern "C" fn(*mut c_void);
+type AddUp = unsafe extern "C" fn(*const Geometry, *const f32, *const f32, *mut f32) -> bool;
+type JoinMaps =
+    unsafe extern "C" fn(*const Join, bool, *mut c_void, *mut c_void, *mut c_void, bool) -> bool;
+type Task = unsafe extern "C" fn(*const c_void, i64);
 
 unsafe extern "C" {
     fn liseg_free_text(message: *mut c_char);
@@ -29,6 +35,23 @@ unsafe extern "C" {
         drop: Drop,
         output: *mut *mut C_tensor,
     ) -> *mut c_char;
+    fn liseg_convolution(
+        x: *const C_tensor,
+        weight: *const C_tensor,
+        bias: *const C_tensor,
+        stride: *const i64,
+        padding: *const i64,
+        add_up: AddUp,
+        output: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    fn liseg_join(
+        coarse: *const C_tensor,
+        fine: *const C_tensor,
+        factor: *const i64,
+        join: JoinMaps,
+        output: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    fn liseg_parallel(count: i64, task: Task, state: *const c_void) -> *mut c_char;
     fn liseg_fused_sgd(
         weights: *const *const C_tensor,
         gradients: *const *const C_tensor,
@@ -159,6 +182,127 @@ pub(crate) fn checkpoint(
             state,
             run,
             drop_stage,
+            &raw mut output,
+        ))?;
+        Ok(Tensor::from_ptr(output))
+    }
+}
+
+unsafe extern "C" fn run_task(state: *const c_void, i: i64) {
+    // SAFETY: `state` is the reference of `in_parallel`, which waits for all tasks.
+    let task = unsafe { *state.cast::<&(dyn Fn(usize) + Sync)>() };
+    task(usize::try_from(i).unwrap_or(0));
+}
+
+/// Calls `task` with every number below `count`, on libtorch's threads; false if it could not.
+fn in_parallel(count: usize, task: &(dyn Fn(usize) + Sync)) -> bool {
+    // SAFETY: `run_task` reads from the pointer what is put into it here, before the call returns.
+    let run = unsafe { liseg_parallel(count as i64, run_task, (&raw const task).cast()) };
+    match outcome(run) {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::error!("no threads for a gradient: {error}");
+            false
+        }
+    }
+}
+
+unsafe extern "C" fn add_up(
+    geometry: *const Geometry,
+    x: *const f32,
+    g: *const f32,
+    weights: *mut f32,
+) -> bool {
+    // SAFETY: the C++ side gives a shape and the contiguous values of tensors that have it.
+    let (geometry, x, g, weights) = unsafe {
+        let geometry = &*geometry;
+        let [of_x, of_g, of_weights] = geometry.lengths();
+        (
+            geometry,
+            std::slice::from_raw_parts(x, of_x),
+            std::slice::from_raw_parts(g, of_g),
+            std::slice::from_raw_parts_mut(weights, of_weights),
+        )
+    };
+    weight_gradient::add_up(geometry, x, g, weights, &in_parallel)
+}
+
+/// A convolution in f32 on the CPU, whose gradient of the weights is summed by [`weight_gradient`].
+pub(crate) fn convolution(
+    x: &Tensor,
+    [weight, bias]: [&Tensor; 2],
+    stride: [i64; 3],
+    padding: [i64; 3],
+) -> Result<Tensor> {
+    let mut output = std::ptr::null_mut();
+    // SAFETY: the tensors and both arrays of three live through the call; on success `output` is ours.
+    unsafe {
+        outcome(liseg_convolution(
+            x.as_ptr(),
+            weight.as_ptr(),
+            bias.as_ptr(),
+            stride.as_ptr(),
+            padding.as_ptr(),
+            add_up,
+            &raw mut output,
+        ))?;
+        Ok(Tensor::from_ptr(output))
+    }
+}
+
+unsafe extern "C" fn join_maps(
+    shape: *const Join,
+    bfloat16: bool,
+    coarse: *mut c_void,
+    fine: *mut c_void,
+    joined: *mut c_void,
+    back: bool,
+) -> bool {
+    // SAFETY: the C++ side gives a shape and the contiguous values, of that format, of tensors that have it.
+    unsafe {
+        let maps = [coarse, fine, joined];
+        match bfloat16 {
+            true => join_maps_of::<half::bf16>(&*shape, maps, back),
+            false => join_maps_of::<f32>(&*shape, maps, back),
+        }
+    }
+}
+
+/// # Safety
+/// The maps have the lengths of `shape` and do not overlap; with `back` the first two may be written, else the third.
+unsafe fn join_maps_of<T: Element>(shape: &Join, maps: [*mut c_void; 3], back: bool) -> bool {
+    use std::slice::{from_raw_parts, from_raw_parts_mut};
+    let [coarse, fine, joined] = maps.map(|map| map.cast::<T>());
+    let [of_coarse, of_fine, of_joined] = shape.lengths();
+    // SAFETY: as the caller vouches for.
+    unsafe {
+        if back {
+            let joined = from_raw_parts(joined, of_joined);
+            let coarse = from_raw_parts_mut(coarse, of_coarse);
+            let fine = from_raw_parts_mut(fine, of_fine);
+            return shape.split(joined, coarse, fine, &in_parallel);
+        }
+        let coarse = from_raw_parts(coarse, of_coarse);
+        let fine = from_raw_parts(fine, of_fine);
+        shape.join(
+            coarse,
+            fine,
+            from_raw_parts_mut(joined, of_joined),
+            &in_parallel,
+        )
+    }
+}
+
+/// Nearest-neighbour enlargement and joining of channels on the CPU, by [`Join`]; maps of f32 or bf16.
+pub(crate) fn join(coarse: &Tensor, factor: [i64; 3], fine: &Tensor) -> Result<Tensor> {
+    let mut output = std::ptr::null_mut();
+    // SAFETY: the tensors and the array of three live through the call; on success `output` is ours.
+    unsafe {
+        outcome(liseg_join(
+            coarse.as_ptr(),
+            fine.as_ptr(),
+            factor.as_ptr(),
+            join_maps,
             &raw mut output,
         ))?;
         Ok(Tensor::from_ptr(output))
@@ -341,4 +485,25 @@ pub(crate) fn count_memory() -> [u64; 3] {
     // SAFETY: all three point to integers of ours.
     unsafe { liseg_count_memory(&raw mut live, &raw mut peak, &raw mut kept) };
     [live, peak, kept].map(|bytes| u64::try_from(bytes).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+    use std::sync::Mutex;
+
+    #[test]
+    fn tasks_share_libtorchs_threads_and_each_runs_once() {
+        tch::set_num_threads(2);
+        let seen = Mutex::new((HashSet::new(), vec![0; 64]));
+        assert!(in_parallel(64, &|i| {
+            let mut seen = seen.lock().unwrap();
+            seen.0.insert(std::thread::current().id());
+            seen.1[i] += 1;
+        }));
+        let (threads, times) = seen.into_inner().unwrap();
+        assert_eq!(threads.len(), 2);
+        assert!(times.iter().all(|n| *n == 1));
+    }
 }

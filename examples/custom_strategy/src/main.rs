@@ -1,10 +1,10 @@
 //! A training strategy of one's own, on LiSeg's loader, trainer, checkpoints and prediction: entropy
 //! minimisation (Grandvalet & Bengio 2005). On unlabelled patches the network is asked to be sure.
 //!
-//!     cargo run --release -p examples --example custom_strategy
+//!     cargo run --release --manifest-path examples/custom_strategy/Cargo.toml
 //!
-//! It trains, is interrupted, goes on where it was, and predicts.
-#![allow(clippy::print_stdout, reason = "an example speaks to the terminal")]
+//! It trains, is interrupted, goes on where it was, and predicts. The package stands outside of LiSeg's workspace and
+//! depends on `liseg` alone, as a package of yours would.
 
 use anyhow::{Result, ensure};
 use liseg::data::{Dataset, Fingerprint, Plan, PlanOptions, PreprocessOptions, preprocess_dataset};
