@@ -39,19 +39,6 @@ fn test_steps(workspace: &Workspace, quick: bool, nextest: bool) -> Vec<Step> {
         ))
         .counting_tests(),
     ];
-    // A workspace of its own, which shares the builds of this one.
-    let fuzz = "--manifest-path tests/fuzz/Cargo.toml";
-    steps.extend([
-        Step::new("format of fuzzing", &format!("fmt {fuzz} --check")),
-        Step::new(
-            "lints of fuzzing",
-            &format!("clippy {fuzz} --target-dir target --all-targets -- -D warnings"),
-        ),
-        Step::new(
-            "damaged input",
-            &format!("run --quiet {fuzz} --target-dir target --bin short"),
-        ),
-    ]);
     if quick {
         return steps;
     }
@@ -63,13 +50,11 @@ fn test_steps(workspace: &Workspace, quick: bool, nextest: bool) -> Vec<Step> {
     steps.push(Step::new("handbook", "xtask book"));
     let examples = workspace.examples();
     if !examples.is_empty() {
-        steps.push(Step::new(
-            "build examples",
-            "build --package examples --examples",
-        ));
+        // Not of their package alone: with the features of the whole workspace, as the tests have built them.
+        steps.push(Step::new("build examples", "build --workspace --examples"));
     }
     steps.extend(examples.iter().map(|name| {
-        let run = format!("run --quiet --package examples --example {name}");
+        let run = format!("run --quiet --example {name}");
         Step::new(format!("example {name}"), &run)
     }));
     // As a package of someone else's: no member of the workspace, `liseg` its only word for all crates.
@@ -238,7 +223,7 @@ mod tests {
         let manifest = "[package]\nname = \"examples\"\n[[example]]\nname = \"resample\"\n";
         fs::write(root.path().join("examples/Cargo.toml"), manifest).unwrap();
         let workspace = Workspace::at(root.path());
-        assert_eq!(test_steps(&workspace, true, true).len(), 7);
-        assert_eq!(test_steps(&workspace, false, false).len(), 14);
+        assert_eq!(test_steps(&workspace, true, true).len(), 4);
+        assert_eq!(test_steps(&workspace, false, false).len(), 11);
     }
 }

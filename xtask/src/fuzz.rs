@@ -21,7 +21,7 @@ pub(crate) fn run(workspace: &Workspace, target: &str, arguments: &[String]) -> 
     let built = target_folder(workspace)?.join("fuzz");
     // With a target named, the flags spare build scripts, which libFuzzer's runtime is not part of.
     let host = host()?;
-    let manifest = "--manifest-path tests/fuzz/Cargo.toml";
+    let package = "--package liseg-fuzz";
     let seeds = fuzz.join("corpus").join(format!("{target}-seeds"));
     let found = fuzz.join("corpus").join(target);
     fs::create_dir_all(&found).map_err(|error| Failure::io("cannot create", &found, &error))?;
@@ -30,7 +30,7 @@ pub(crate) fn run(workspace: &Workspace, target: &str, arguments: &[String]) -> 
     steps.run(
         &Step::new(
             "seeds",
-            &format!("run --quiet {manifest} --target-dir target --bin short -- seeds"),
+            &format!("run --quiet {package} --bin write_seeds --"),
         )
         .with_arguments(&words),
     )?;
@@ -38,7 +38,8 @@ pub(crate) fn run(workspace: &Workspace, target: &str, arguments: &[String]) -> 
         &Step::new(
             "target",
             &format!(
-                "build --release {manifest} --features libfuzzer --bin {target} --target {host}"
+                "build --release {package} --features libfuzzer --bin {target} --target {host} \
+                 --config profile.release.lto=false --config profile.release.debug=1"
             ),
         )
         .with_arguments(&["--target-dir".to_owned(), built.display().to_string()])
