@@ -1,9 +1,11 @@
 //! The process that libtorch runs in: threads, memory, CUDA.
 
 mod cuda;
+mod end;
 mod memory;
 
 pub use cuda::{allow_tf32, cuda_devices, cuda_memory_bytes, load_cuda, reset_cuda_memory};
+pub use end::exit;
 pub use memory::{
     TensorMemory, available_memory_bytes, keep_large_blocks, peak_memory_bytes,
     release_free_memory, resident_memory_bytes, return_large_blocks, reuse_tensor_memory,

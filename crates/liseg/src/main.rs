@@ -8,17 +8,28 @@
 mod command;
 
 use clap::Parser;
-use std::process::ExitCode;
+use liseg::nn::runtime;
 
 /// The exit status of a program that a shell ends because nobody reads its output.
 const NOBODY_READS: i32 = 141;
 
-fn main() -> ExitCode {
+fn main() {
     end_with_the_reader();
-    let arguments = command::Arguments::parse();
+    runtime::exit(run());
+}
+
+/// The exit status.
+fn run() -> u8 {
+    let arguments = match command::Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(help_or_mistake) => {
+            let _ = help_or_mistake.print();
+            return u8::try_from(help_or_mistake.exit_code()).unwrap_or(2);
+        }
+    };
     match command::run(&arguments) {
-        Ok(command::Outcome::Done) => ExitCode::SUCCESS,
-        Ok(command::Outcome::Partly) => ExitCode::from(1),
+        Ok(command::Outcome::Done) => 0,
+        Ok(command::Outcome::Partly) => 1,
         Err(failure) => {
             eprintln!("liseg: {failure}");
             failure.exit_code()

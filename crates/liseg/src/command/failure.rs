@@ -1,7 +1,5 @@
 //! Why a verb failed, and what the process says about it.
 
-use std::process::ExitCode;
-
 pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
 
 /// Why a verb failed: one line, and whether the call or the work was wrong.
@@ -29,8 +27,8 @@ impl Failure {
         }
     }
 
-    pub(crate) fn exit_code(&self) -> ExitCode {
-        ExitCode::from(if self.usage { 2 } else { 1 })
+    pub(crate) fn exit_code(&self) -> u8 {
+        if self.usage { 2 } else { 1 }
     }
 }
 
