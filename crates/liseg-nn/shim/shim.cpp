@@ -285,6 +285,123 @@ struct JoinEnlarged : torch::autograd::Function<JoinEnlarged> {
   }
 };
 
+// A map and how it is normalised. `Norm` on the other side.
+struct NormShape {
+  std::size_t samples, channels, voxels;
+  double epsilon;
+  float slope;
+  bool bfloat16;
+};
+
+// Instance norm and rectifier of channels-last maps; false where it cannot.
+struct NormKernels {
+  // `x` is null where the map lies in `y`; `across` may be null.
+  bool (*forward)(
+      const NormShape*, const void* x, const void* across, const float* scale, const float* shift,
+      void* y, float* statistics);
+  // `y`, `of_x` and `of_across` may be null.
+  bool (*backward)(
+      const NormShape*, const void* x, const void* y, const void* gradient, const float* scale,
+      const float* statistics, void* of_x, void* of_across, float* of_weights);
+};
+
+// Instance norm, what is added to it, and the rectifier.
+struct Normalisation : torch::autograd::Function<Normalisation> {
+  static Variable forward(
+      AutogradContext* context,
+      const Variable& x,
+      const Variable& scale,
+      const Variable& shift,
+      const std::optional<at::Tensor>& across,
+      double epsilon,
+      double slope,
+      std::int64_t kernels) {
+    const auto map = x.contiguous(kChannelsLast);
+    const auto y = at::empty(map.sizes(), map.options(), kChannelsLast);
+    const auto statistics = write(&map, across, scale, shift, shape_of(map, epsilon, slope), kernels, y);
+    context->saved_data["epsilon"] = epsilon;
+    context->saved_data["slope"] = slope;
+    context->saved_data["kernels"] = kernels;
+    context->saved_data["added"] = across.has_value();
+    // Without a rectifier the result is not needed, and others may write over it.
+    context->save_for_backward({map, slope == 1 ? Variable() : y, scale, statistics});
+    return y;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const auto saved = context->get_saved_variables();
+    const auto& x = saved[0];
+    const auto scale = saved[2].contiguous();
+    const auto gradient = gradients[0].contiguous(kChannelsLast);
+    const auto shape =
+        shape_of(x, context->saved_data["epsilon"].toDouble(), context->saved_data["slope"].toDouble());
+    const auto* kernels =
+        reinterpret_cast<const NormKernels*>(context->saved_data["kernels"].toInt());
+    const auto map = [&](bool wanted) {
+      return wanted ? at::empty(x.sizes(), x.options(), kChannelsLast) : Variable();
+    };
+    // An absent input is not counted among those that may want a gradient.
+    const bool added = context->saved_data["added"].toBool();
+    const auto of_x = map(context->needs_input_grad(0));
+    const auto of_across = map(added && context->needs_input_grad(3));
+    const auto of_weights = at::empty({2, x.size(1)}, scale.options());
+    if (!kernels->backward(
+            &shape, x.const_data_ptr(), address(saved[1]), gradient.const_data_ptr(),
+            scale.const_data_ptr<float>(), saved[3].const_data_ptr<float>(), address(of_x),
+            address(of_across), of_weights.mutable_data_ptr<float>())) {
+      throw std::runtime_error("the gradient of a norm cannot be computed");
+    }
+    return {of_x, of_weights[0], of_weights[1], of_across, Variable(), Variable(), Variable()};
+  }
+
+  // Fills `y` from `x`, or over itself without one; gives mean and 1 / deviation, `[samples, 2, channels]`.
+  static at::Tensor write(
+      const at::Tensor* x,
+      const std::optional<at::Tensor>& across,
+      const at::Tensor& scale,
+      const at::Tensor& shift,
+      const NormShape& shape,
+      std::int64_t kernels,
+      const at::Tensor& y) {
+    at::Tensor added;
+    bool fits = true;
+    if (across.has_value()) {
+      added = across->contiguous(kChannelsLast);
+      fits = added.sizes() == y.sizes() && added.scalar_type() == y.scalar_type();
+    }
+    const auto channels = static_cast<std::int64_t>(shape.channels);
+    fits = fits && scale.numel() == channels && shift.numel() == channels;
+    auto statistics = at::empty({y.size(0), 2, channels}, y.options().dtype(at::kFloat));
+    const auto* run = reinterpret_cast<const NormKernels*>(kernels);
+    if (!fits ||
+        !run->forward(
+            &shape, x == nullptr ? nullptr : x->const_data_ptr(), address(added),
+            scale.contiguous().const_data_ptr<float>(), shift.contiguous().const_data_ptr<float>(),
+            y.data_ptr(), statistics.mutable_data_ptr<float>())) {
+      throw std::runtime_error("maps and weights of a norm do not fit together");
+    }
+    return statistics;
+  }
+
+  static void* address(const at::Tensor& map) {
+    return map.defined() ? map.data_ptr() : nullptr;
+  }
+
+  static NormShape shape_of(const at::Tensor& map, double epsilon, double slope) {
+    NormShape shape{};
+    shape.samples = map.size(0);
+    shape.channels = map.size(1);
+    shape.voxels = map.size(2) * map.size(3) * map.size(4);
+    shape.epsilon = epsilon;
+    shape.slope = static_cast<float>(slope);
+    shape.bfloat16 = map.scalar_type() == at::kBFloat16;
+    if (!shape.bfloat16 && map.scalar_type() != at::kFloat) {
+      throw std::runtime_error("a norm wants maps of float or bfloat16");
+    }
+    return shape;
+  }
+};
+
 std::vector<at::Tensor> list(const at::Tensor* const* tensors, std::int64_t count) {
   std::vector<at::Tensor> all;
   all.reserve(count);
@@ -355,6 +472,35 @@ char* liseg_join(
     *output = new at::Tensor(JoinEnlarged::apply(
         *coarse, *fine, std::vector<std::int64_t>(factor, factor + 3),
         reinterpret_cast<std::int64_t>(join)));
+  });
+}
+
+// Instance norm of a map on the CPU, plus `across` (may be null), and a rectifier with that slope below zero. With `over`,
+// which is for maps that no graph needs, written over the map where its layout allows it.
+char* liseg_normalise(
+    const at::Tensor* x,
+    const at::Tensor* scale,
+    const at::Tensor* shift,
+    const at::Tensor* across,
+    double epsilon,
+    double slope,
+    const NormKernels* kernels,
+    bool over,
+    at::Tensor** output) {
+  return guarded([&] {
+    std::optional<at::Tensor> added;
+    if (across != nullptr) {
+      added = *across;
+    }
+    const auto run = reinterpret_cast<std::int64_t>(kernels);
+    if (over && x->is_contiguous(kChannelsLast)) {
+      const auto shape = Normalisation::shape_of(*x, epsilon, slope);
+      Normalisation::write(nullptr, added, *scale, *shift, shape, run, *x);
+      *output = new at::Tensor(*x);
+      return;
+    }
+    *output =
+        new at::Tensor(Normalisation::apply(*x, *scale, *shift, added, epsilon, slope, run));
   });
 }
 

@@ -72,7 +72,7 @@ pub fn records_gradients() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layers::{Conv3d, InstanceNorm, leaky_relu};
+    use crate::layers::{Conv3d, InstanceNorm};
     use crate::{Error, Parameters};
     use rand::SeedableRng;
     use rand::rngs::ChaCha8Rng;
@@ -89,8 +89,8 @@ mod tests {
     fn stage() -> Stage {
         let mut parameters = Parameters::new(Device::Cpu);
         let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let conv = Conv3d::new(&mut parameters, "conv", (2, 3), 3, [1; 3], &mut rng).unwrap();
-        let norm = InstanceNorm::new(&mut parameters, "norm", 3).unwrap();
+        let conv = Conv3d::new(&mut parameters, "conv", (2, 8), 3, [1; 3], &mut rng).unwrap();
+        let norm = InstanceNorm::new(&mut parameters, "norm", 8).unwrap();
         Stage {
             parameters,
             conv,
@@ -117,9 +117,9 @@ mod tests {
             } = stage();
             let x = input(wants_gradient);
             let anchor = parameters.get("conv.weight").unwrap().shallow_clone();
-            let run =
-                move |x: &[Tensor]| leaky_relu(norm.forward(&conv.forward(&x[0])?)?.f_add(&x[1])?);
-            let other = Tensor::full([1], 0.25, (Kind::Float, Device::Cpu)).set_requires_grad(true);
+            let run = move |x: &[Tensor]| norm.rectified(conv.forward(&x[0])?, Some(&x[1]));
+            let other = Tensor::full([1, 8, 4, 5, 6], 0.25, (Kind::Float, Device::Cpu));
+            let other = other.set_requires_grad(true);
             let y = if checkpointing {
                 checkpointed(&x, Some(&other), Some(&anchor), run).unwrap()
             } else {

@@ -9,8 +9,10 @@
 //! [`to_compute_layout`] makes the input so, and every layer here keeps it.
 
 mod enlarge;
+mod norm;
 
 pub use enlarge::{join_enlarged, upsample_linear};
+pub use norm::InstanceNorm;
 
 use crate::checkpointing::is_without_gradients;
 use crate::kernels::weight_gradient;
@@ -21,12 +23,6 @@ use tch::{Device, Kind, Tensor};
 
 /// Negative slope of every leaky rectifier, as in nnU-Net and STU-Net.
 pub const NEGATIVE_SLOPE: f64 = 0.01;
-
-/// Added to the variance in instance normalisation (PyTorch's default).
-const NORM_EPSILON: f64 = 1e-5;
-
-/// Voxels of a single sample up to which convolutions in training are left to libtorch and the default layout.
-const FEW_VOXELS: i64 = 16384;
 
 /// 3-D convolution with bias.
 #[derive(Debug)]
@@ -108,8 +104,7 @@ impl Conv3d {
     /// When libtorch fails.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let kind = x.f_kind()?;
-        let ours =
-            kind == Kind::Float && x.device() == Device::Cpu && !self.is_small_in_training(x)?;
+        let ours = kind == Kind::Float && x.device() == Device::Cpu;
         if ours && self.is_product() {
             return self.product(x);
         }
@@ -133,15 +128,6 @@ impl Conv3d {
         Ok(x.f_conv3d(&weight, Some(&bias), self.stride, padding, [1i64; 3], 1)?)
     }
 
-    /// Whether the result is a small single sample of which gradients are wanted. libtorch unfolds these and sums in its
-    /// default layout; so do PyTorch's numbers that we are held to. Norms over the few voxels of the deepest stages turn
-    /// another rounding into another gradient in the fourth digit.
-    fn is_small_in_training(&self, x: &Tensor) -> Result<bool> {
-        let (n, _, z, y, w) = x.size5()?;
-        let voxels = z * y * w / self.stride.iter().product::<i64>();
-        Ok(n == 1 && voxels <= FEW_VOXELS && !is_without_gradients())
-    }
-
     fn is_product(&self) -> bool {
         self.weight.size()[2..] == [1, 1, 1] && self.stride == [1, 1, 1]
     }
@@ -161,9 +147,9 @@ impl Conv3d {
             .f_permute([0, 4, 1, 2, 3])?)
     }
 
-    /// Whether the gradient of the weights is better summed by [`weight_gradient`] than by libtorch.
+    /// Whether a gradient of the weights will be asked for, which [`weight_gradient`] sums better than libtorch.
     fn sums_its_gradient(&self, x: &Tensor) -> bool {
-        let wanted = self.weight.requires_grad() && crate::records_gradients();
+        let wanted = self.weight.requires_grad() && !is_without_gradients();
         let [columns, outputs] = [self.weight.size()[4], self.weight.size()[0]];
         let width = x.size().last().map_or(0, |w| (w - 1) / self.stride[2] + 1);
         wanted && weight_gradient::pays(columns, outputs, width)
@@ -305,127 +291,6 @@ pub fn he_normal(shape: &[i64; 5], rng: &mut dyn Rng) -> Result<Tensor> {
     Ok(Tensor::f_from_slice(&values)?.f_view(shape.as_slice())?)
 }
 
-/// Instance normalisation with learnt scale and shift: every channel of every sample to mean 0 and
-/// variance 1 over its voxels (Ulyanov et al. 2016), then · weight + bias.
-#[derive(Debug)]
-pub struct InstanceNorm {
-    weight: Tensor,
-    bias: Tensor,
-}
-
-impl InstanceNorm {
-    /// The same layer on the same weights.
-    #[must_use]
-    pub fn shallow_clone(&self) -> Self {
-        Self {
-            weight: self.weight.shallow_clone(),
-            bias: self.bias.shallow_clone(),
-        }
-    }
-
-    /// Normalises `channels` channels, named `{path}.weight` (ones) and `{path}.bias` (zeros).
-    ///
-    /// # Errors
-    /// When the name is taken or libtorch fails.
-    pub fn new(parameters: &mut Parameters, path: &str, channels: i64) -> Result<Self> {
-        let on_cpu = (Kind::Float, Device::Cpu);
-        Ok(Self {
-            weight: parameters.add(
-                &format!("{path}.weight"),
-                Tensor::f_ones([channels], on_cpu)?,
-            )?,
-            bias: parameters.add(
-                &format!("{path}.bias"),
-                Tensor::f_zeros([channels], on_cpu)?,
-            )?,
-        })
-    }
-
-    /// Scale and shift.
-    pub fn tensors(&self) -> [&Tensor; 2] {
-        [&self.weight, &self.bias]
-    }
-
-    /// `[n, c, z, y, x]` → the same shape. Statistics are taken in f32 whatever the format of `x`.
-    ///
-    /// # Errors
-    /// When libtorch fails.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        // libtorch's instance norm copies channels-last input into the default layout and back. Batch norm over a single
-        // sample computes the same thing and has a channels-last kernel.
-        let samples = x.size()[0];
-        if samples == 1 {
-            return self.forward_one(x);
-        }
-        // Split at once: the gradient of one split is one joining, that of each piece cut by itself a whole map.
-        let normalised = x
-            .f_split(1, 0)?
-            .iter()
-            .map(|one| self.forward_one(one))
-            .collect::<Result<Vec<_>>>()?;
-        Ok(Tensor::f_cat(&normalised, 0)?)
-    }
-
-    /// [`InstanceNorm::forward`] that writes over its argument where no gradient is recorded, and so needs
-    /// no second map; the same values.
-    ///
-    /// # Errors
-    /// When libtorch fails.
-    pub fn forward_over(&self, x: Tensor) -> Result<Tensor> {
-        // On a GPU the kernel that writes over its argument is another one than that of training, which the two runs of a
-        // checkpointed stage have to share.
-        let over = match x.device() {
-            Device::Cpu => !crate::records_gradients(),
-            _ => is_without_gradients(),
-        };
-        if !over {
-            return self.forward(&x);
-        }
-        let channels = self.weight.size();
-        let beside = (Kind::Float, x.device());
-        let mean = Tensor::f_empty(channels.as_slice(), beside)?;
-        let deviation = Tensor::f_empty(channels.as_slice(), beside)?;
-        for i in 0..x.size()[0] {
-            let one = x.f_narrow(0, i, 1)?;
-            // Statistics are complete before the first value is written.
-            let _ = one.f_native_batch_norm_out(
-                &one,
-                &mean,
-                &deviation,
-                Some(&self.weight),
-                Some(&self.bias),
-                None::<&Tensor>,
-                None::<&Tensor>,
-                true,
-                0.1,
-                NORM_EPSILON,
-            )?;
-        }
-        Ok(x)
-    }
-
-    fn forward_one(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.f_batch_norm(
-            Some(&self.weight),
-            Some(&self.bias),
-            None::<&Tensor>,
-            None::<&Tensor>,
-            true,
-            0.1,
-            NORM_EPSILON,
-            false,
-        )?)
-    }
-}
-
-/// Leaky rectifier max(x, 0.01·x), overwriting its argument.
-///
-/// # Errors
-/// When libtorch fails.
-pub fn leaky_relu(mut x: Tensor) -> Result<Tensor> {
-    Ok(x.f_leaky_relu_()?)
-}
-
 /// The input in the number format and memory layout that layers compute with on its device.
 ///
 /// # Errors
@@ -447,47 +312,25 @@ pub fn to_compute_layout(x: &Tensor, kind: Kind) -> Result<Tensor> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use rand::SeedableRng;
-    use rand::rngs::ChaCha8Rng;
+mod testing {
+    use tch::Tensor;
 
-    fn input(size: [i64; 5]) -> Tensor {
+    /// A map whose values between -1 and 1.24 do not repeat over 113 neighbours.
+    pub(super) fn input(size: [i64; 5]) -> Tensor {
         let count = size.iter().product::<i64>() as usize;
         let values: Vec<f32> = (0..count)
             .map(|i| ((i * 7919) % 113) as f32 / 50.0 - 1.0)
             .collect();
         Tensor::from_slice(&values).view(size.as_slice())
     }
+}
 
-    #[test]
-    fn normalises_every_channel_of_every_sample() {
-        let mut p = Parameters::new(Device::Cpu);
-        let norm = InstanceNorm::new(&mut p, "norm", 3).unwrap();
-        let x = input([2, 3, 4, 6, 8]) * 5.0 + 2.0;
-        for x in [
-            x.shallow_clone(),
-            to_compute_layout(&x, Kind::Float).unwrap(),
-        ] {
-            let y = norm.forward(&x).unwrap();
-            let [weight, bias] = norm.tensors().map(Some);
-            let none = None::<&Tensor>;
-            let reference =
-                x.instance_norm(weight, bias, none, none, true, 0.1, NORM_EPSILON, true);
-            assert!((&y - reference).abs().max().double_value(&[]) < 1e-5);
-            let mean = y.mean_dim([2i64, 3, 4].as_slice(), false, Kind::Float);
-            assert!(mean.abs().max().double_value(&[]) < 1e-5);
-            let _guard = tch::no_grad_guard();
-            for kind in [Kind::Float, Kind::BFloat16] {
-                let x = x.to_kind(kind);
-                let y = norm.forward(&x).unwrap();
-                let place = x.data_ptr();
-                let over = norm.forward_over(x).unwrap();
-                assert!(over.equal(&y), "{kind:?}");
-                assert_eq!((over.data_ptr(), over.stride()), (place, y.stride()));
-            }
-        }
-    }
+#[cfg(test)]
+mod tests {
+    use super::testing::input;
+    use super::*;
+    use rand::SeedableRng;
+    use rand::rngs::ChaCha8Rng;
 
     /// In plain bf16 the gradients of a kernel of 3 on two planes, and of 5 on two to four, are garbage.
     #[test]
@@ -595,7 +438,7 @@ mod tests {
             let (a, b) = (conv.forward(&x).unwrap(), conv.forward(&last).unwrap());
             assert_eq!(b.size(), [1, 5, 160, 68, 4]);
             assert!((&a - &b).abs().max().double_value(&[]) < 1e-5);
-            let b = leaky_relu(norm.forward(&b).unwrap()).unwrap();
+            let b = norm.rectified(b, None).unwrap();
             let b = join_enlarged(b, [1, 2, 2], last).unwrap();
             assert_eq!(b.stride()[1], 1, "the layout was lost on the way");
         }

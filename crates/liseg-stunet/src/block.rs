@@ -1,6 +1,6 @@
 //! The residual block, and stages of them.
 
-use liseg_nn::layers::{Conv3d, InstanceNorm, leaky_relu};
+use liseg_nn::layers::{Conv3d, InstanceNorm};
 use liseg_nn::tch::Tensor;
 use liseg_nn::{Parameters, Result};
 use rand::Rng;
@@ -91,7 +91,7 @@ impl ResidualBlock {
     /// two maps beside the input, and of three once the input is gone.
     fn forward(&self, x: Tensor) -> Result<Tensor> {
         let y = self.conv1.forward(&x)?;
-        let y = leaky_relu(self.norm1.forward_over(y)?)?;
+        let y = self.norm1.rectified(y, None)?;
         let across = match &self.shortcut {
             Some(shortcut) => shortcut.forward(&x)?,
             None => x.shallow_clone(),
@@ -99,9 +99,7 @@ impl ResidualBlock {
         drop(x);
         let z = self.conv2.forward(&y)?;
         drop(y);
-        let mut z = self.norm2.forward_over(z)?;
-        let _ = z.f_add_(&across)?;
-        leaky_relu(z)
+        self.norm2.rectified(z, Some(&across))
     }
 }
 

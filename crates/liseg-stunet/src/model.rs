@@ -168,10 +168,6 @@ impl DecoderStage {
         // The reference enlarges, then mixes channels. A 1×1×1 convolution sees single voxels, so
         // mixing first gives the same numbers from an eighth of the work.
         let mixed = self.upsample.forward(&coarse)?;
-        // With one thread libtorch keeps convolutions of single voxels in f32 from oneDNN, and answers in the default
-        // layout. Joined in it, the finest maps of all would stay so, and their weights' gradients take three times
-        // as long.
-        let mixed = to_compute_layout(&mixed, coarse.f_kind()?)?;
         drop(coarse);
         self.stage.forward(join_enlarged(mixed, self.factor, skip)?)
     }

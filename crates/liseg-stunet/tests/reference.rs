@@ -13,6 +13,7 @@ use liseg_nn::tch::{Device, Kind, Tensor};
 use liseg_nn::{Precision, SegmentationNet, TensorMap, Weights, checkpoint};
 use liseg_stunet::{Size, StuNet, StuNetConfig};
 use liseg_volume::Seed;
+use rand::RngExt;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -116,10 +117,62 @@ fn logits_and_gradients_match_the_reference() {
             tolerance,
             &format!("{name} loss"),
         );
-        loss.backward();
-        for (key, expected) in io.iter().filter(|(k, _)| k.starts_with("grad:")) {
-            let gradient = net.parameters().get(&key[5..]).unwrap().grad();
-            close(&gradient, expected, tolerance, &format!("{name} {key}"));
+        let recorded = || io.iter().filter(|(key, _)| key.starts_with("grad:"));
+        let gradients = |image: &Tensor| {
+            let loss = net.forward(image).unwrap().cross_entropy_for_5d(&target);
+            let weights: Vec<_> = recorded()
+                .map(|(key, _)| net.parameters().get(&key[5..]).unwrap())
+                .collect();
+            Tensor::run_backward(&[loss], &weights, false, false)
+        };
+        let expected: Vec<_> = recorded().map(|(_, gradient)| gradient).collect();
+        let keys: Vec<_> = recorded().map(|(key, _)| key).collect();
+        let off = distances(&gradients, &io["input"], &expected, tolerance);
+        for (key, off) in keys.into_iter().zip(off) {
+            assert!(
+                off <= tolerance,
+                "{name} {key}: off by {off}, allowed {tolerance}"
+            );
+        }
+    }
+}
+
+/// How far gradients are from the expected ones, where a rectifier's bend leaves more than one: a value closer to zero than
+/// its rounding may lie on either side, and the gradient jumps from one to the other. In f64 a value of
+/// `tiny_isotropic_nnunet_v1` is -1.5e-7, which the recorded run rounded to the other side: its gradient is 1.8e-4 from that
+/// in f64. What is further off than `tolerance` is compared with all between gradients for images that differ by a
+/// millionth.
+fn distances(
+    gradients: &dyn Fn(&Tensor) -> Vec<Tensor>,
+    image: &Tensor,
+    expected: &[&Tensor],
+    tolerance: f64,
+) -> Vec<f64> {
+    let mut low = gradients(image);
+    let mut high: Vec<_> = low.iter().map(Tensor::shallow_clone).collect();
+    let largest = |t: Tensor| t.max().double_value(&[]);
+    let mut draws = 0..16;
+    loop {
+        let outside = |((low, high), expected): ((&Tensor, &Tensor), &&Tensor)| {
+            assert_eq!(low.size(), expected.size());
+            largest((low - *expected).maximum(&(*expected - high)))
+        };
+        let off: Vec<_> = low.iter().zip(&high).zip(expected).map(outside).collect();
+        let Some(draw) = draws
+            .next()
+            .filter(|_| off.iter().any(|off| *off > tolerance))
+        else {
+            return off;
+        };
+        let mut rng = Seed(2).stream("rounding", 0, draw);
+        let noise = || rng.random_range(-1e-6f32..1e-6);
+        let noise: Vec<f32> = std::iter::repeat_with(noise).take(image.numel()).collect();
+        let noise = Tensor::from_slice(&noise).view_as(image);
+        for (i, other) in gradients(&(image + image * noise)).iter().enumerate() {
+            low[i] = low[i].minimum(other);
+            high[i] = high[i].maximum(other);
+            // Too narrow to let a wrong gradient through.
+            assert!(largest(&high[i] - &low[i]) < 5e-4);
         }
     }
 }

@@ -3,7 +3,7 @@
 //! libtorch first writes the enlarged map, then copies it and the finer one into the joined map; in the backward pass it
 //! turns the channels that were enlarged into the default layout and back.
 
-use super::{Run, with_own};
+use super::{Element, Run, with_own};
 use std::sync::Mutex;
 
 /// A coarse map and the finer one it is joined with; axes are (z, y, x). What C++ calls `JoinShape`.
@@ -16,32 +16,6 @@ pub(crate) struct Join {
     pub(crate) coarse: [usize; 3],
     /// Voxels of the finer map for one of the coarse map.
     pub(crate) factor: [usize; 3],
-}
-
-/// A number format that sums are rounded to.
-pub(crate) trait Element: Copy + Send + Sync {
-    fn to_f32(self) -> f32;
-    fn of_f32(value: f32) -> Self;
-}
-
-impl Element for f32 {
-    fn to_f32(self) -> f32 {
-        self
-    }
-
-    fn of_f32(value: f32) -> Self {
-        value
-    }
-}
-
-impl Element for half::bf16 {
-    fn to_f32(self) -> f32 {
-        Self::to_f32(self)
-    }
-
-    fn of_f32(value: f32) -> Self {
-        Self::from_f32(value)
-    }
 }
 
 impl Join {
@@ -167,19 +141,9 @@ impl Join {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::{one_by_one, values};
     use super::*;
     use proptest::prelude::*;
-
-    fn values(count: usize) -> Vec<f32> {
-        (0..count)
-            .map(|i| ((i * 7919) % 113) as f32 / 50.0 - 1.0)
-            .collect()
-    }
-
-    fn one_by_one(count: usize, task: &(dyn Fn(usize) + Sync)) -> bool {
-        (0..count).for_each(task);
-        true
-    }
 
     fn joins() -> impl proptest::strategy::Strategy<Value = Join> {
         (
@@ -200,7 +164,7 @@ mod tests {
         #[test]
         fn every_voxel_holds_its_coarse_voxel_then_its_own(join in joins()) {
             let [of_coarse, of_fine, of_joined] = join.lengths();
-            let (coarse, fine) = (values(of_coarse), values(of_fine));
+            let (coarse, fine) = (values(of_coarse, 0), values(of_fine, 0));
             let mut joined = vec![f32::NAN; of_joined];
             prop_assert!(join.join(&coarse, &fine, &mut joined, &one_by_one));
             let [a, b] = join.channels;
@@ -222,7 +186,7 @@ mod tests {
             let dot = |a: &[f32], b: &[f32]| -> f64 {
                 a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
             };
-            let (coarse, fine, g) = (values(of_coarse), values(of_fine), values(of_joined));
+            let (coarse, fine, g) = (values(of_coarse, 0), values(of_fine, 0), values(of_joined, 0));
             let mut joined = vec![f32::NAN; of_joined];
             let (mut to_coarse, mut to_fine) = (vec![f32::NAN; of_coarse], vec![f32::NAN; of_fine]);
             prop_assert!(join.join(&coarse, &fine, &mut joined, &one_by_one));
@@ -241,7 +205,7 @@ mod tests {
             factor: [1, 2, 2],
         };
         let [of_coarse, of_fine, of_joined] = join.lengths();
-        let (coarse, fine) = (values(of_coarse), values(of_fine));
+        let (coarse, fine) = (values(of_coarse, 0), values(of_fine, 0));
         let mut joined = vec![0.5; of_joined];
         assert!(!join.join(&coarse[1..], &fine, &mut joined, &one_by_one));
         let empty = Join { samples: 0, ..join };

@@ -383,22 +383,13 @@ impl RowPair {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::{one_by_one, values};
     use super::*;
     use proptest::prelude::*;
-
-    fn values(count: usize, seed: usize) -> Vec<f32> {
-        let value = |i: usize| ((i * 7919 + seed * 31) % 113) as f32 / 50.0 - 1.0;
-        (0..count).map(value).collect()
-    }
 
     fn maps(g: &Geometry) -> [Vec<f32>; 2] {
         let [of_x, of_g, _] = g.lengths();
         [values(of_x, 1), values(of_g, 2)]
-    }
-
-    fn one_by_one(count: usize, task: &(dyn Fn(usize) + Sync)) -> bool {
-        (0..count).for_each(task);
-        true
     }
 
     /// The formula, voxel by voxel.

@@ -46,16 +46,9 @@ fn join_repeated(coarse: &Tensor, factor: [i64; 3], fine: &Tensor) -> Result<Ten
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::input;
     use super::super::to_compute_layout;
     use super::*;
-
-    fn input(size: [i64; 5]) -> Tensor {
-        let count = size.iter().product::<i64>() as usize;
-        let values: Vec<f32> = (0..count)
-            .map(|i| ((i * 7919) % 113) as f32 / 50.0 - 1.0)
-            .collect();
-        Tensor::from_slice(&values).view(size.as_slice())
-    }
 
     #[test]
     fn maps_join_alike_on_every_device() {

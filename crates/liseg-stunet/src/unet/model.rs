@@ -1,7 +1,7 @@
 //! The network.
 
 use super::UnetConfig;
-use liseg_nn::layers::{Conv3d, InstanceNorm, TransposedConv3d, leaky_relu, to_compute_layout};
+use liseg_nn::layers::{Conv3d, InstanceNorm, TransposedConv3d, to_compute_layout};
 use liseg_nn::tch::{Device, Kind, Tensor};
 use liseg_nn::{Error, Parameters, Result, SegmentationNet, checkpointed, records_gradients};
 use rand::Rng;
@@ -27,8 +27,7 @@ struct Stack(Vec<(Conv3d, InstanceNorm)>);
 impl Stack {
     fn forward(&self, mut x: Tensor) -> Result<Tensor> {
         for (convolution, norm) in &self.0 {
-            x = convolution.forward(&x)?;
-            x = leaky_relu(norm.forward_over(x)?)?;
+            x = norm.rectified(convolution.forward(&x)?, None)?;
         }
         Ok(x)
     }
