@@ -187,7 +187,8 @@ class TensorAllocator final : public c10::Allocator {
   c10::DataPtr allocate(std::size_t bytes) override {
     void* pointer = nullptr;
     if (bytes >= LARGE) {
-      pointer = blocks().take(bytes);
+      // Whole pages of more would wrap around.
+      pointer = bytes <= PTRDIFF_MAX ? blocks().take(bytes) : nullptr;
     } else if (bytes > 0 && posix_memalign(&pointer, 64, bytes) != 0) {
       pointer = nullptr;
     }

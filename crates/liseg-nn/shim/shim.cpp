@@ -9,7 +9,6 @@
 #include <ATen/ops/_foreach_add.h>
 #include <ATen/ops/_foreach_mul.h>
 #include <ATen/ops/_foreach_norm.h>
-#include <ATen/ops/_foreach_zero.h>
 #include <ATen/ops/_fused_adam.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/_fused_sgd.h>
@@ -270,7 +269,8 @@ struct JoinEnlarged : torch::autograd::Function<JoinEnlarged> {
     shape.samples = coarse.size(0);
     shape.channels[0] = coarse.size(1);
     shape.channels[1] = fine.size(1);
-    bool fits = fine.size(0) == coarse.size(0) && fine.scalar_type() == coarse.scalar_type();
+    bool fits = fine.size(0) == coarse.size(0) && fine.scalar_type() == coarse.scalar_type() &&
+        coarse.is_cpu() && fine.is_cpu() && coarse.numel() > 0 && fine.numel() > 0;
     for (int a = 0; a < 3; ++a) {
       shape.coarse[a] = coarse.size(a + 2);
       shape.factor[a] = factor[a];
@@ -364,10 +364,10 @@ struct Normalisation : torch::autograd::Function<Normalisation> {
       std::int64_t kernels,
       const at::Tensor& y) {
     at::Tensor added;
-    bool fits = true;
+    bool fits = y.is_cpu() && y.numel() > 0 && scale.is_cpu() && shift.is_cpu();
     if (across.has_value()) {
       added = across->contiguous(kChannelsLast);
-      fits = added.sizes() == y.sizes() && added.scalar_type() == y.scalar_type();
+      fits = fits && added.is_cpu() && added.sizes() == y.sizes() && added.scalar_type() == y.scalar_type();
     }
     const auto channels = static_cast<std::int64_t>(shape.channels);
     fits = fits && scale.numel() == channels && shift.numel() == channels;
@@ -493,7 +493,9 @@ char* liseg_normalise(
       added = *across;
     }
     const auto run = reinterpret_cast<std::int64_t>(kernels);
-    if (over && x->is_contiguous(kChannelsLast)) {
+    // Nor over a map that is added to itself.
+    const bool alone = !added.has_value() || !added->is_alias_of(*x);
+    if (over && alone && x->is_contiguous(kChannelsLast)) {
       const auto shape = Normalisation::shape_of(*x, epsilon, slope);
       Normalisation::write(nullptr, added, *scale, *shift, shape, run, *x);
       *output = new at::Tensor(*x);
@@ -584,9 +586,13 @@ char* liseg_scale(const at::Tensor* const* tensors, std::int64_t count, double f
   return guarded([&] { at::_foreach_mul_(list(tensors, count), factor); });
 }
 
-// Zeros into each tensor.
-char* liseg_zero(const at::Tensor* const* tensors, std::int64_t count) {
-  return guarded([&] { at::_foreach_zero_(list(tensors, count)); });
+// Leaves each parameter without a gradient, and frees it.
+char* liseg_forget_gradients(const at::Tensor* const* parameters, std::int64_t count) {
+  return guarded([&] {
+    for (std::int64_t i = 0; i < count; ++i) {
+      parameters[i]->mutable_grad().reset();
+    }
+  });
 }
 
 // averages <- decay * averages + (1 - decay) * values

@@ -189,7 +189,8 @@ impl Optimiser {
     /// SGD: d = g + decay·w; v = momentum·v + d, beginning with v = d; w −= lr·(d + momentum·v) with
     /// Nesterov, else w −= lr·v. Adam: m = β₁m + (1−β₁)g; s = β₂s + (1−β₂)g²;
     /// w −= lr·m̂ / (√ŝ + ε) with m̂ = m/(1−β₁ᵗ), ŝ = s/(1−β₂ᵗ); its penalty is added to g. AdamW first
-    /// takes lr·decay·w off w. These are libtorch's fused kernels.
+    /// takes lr·decay·w off w. These are libtorch's fused kernels. A parameter without a gradient, which no loss of the step
+    /// depends on, stays as it is; t counts the steps of all together.
     ///
     /// # Errors
     /// [`Error::Weights`] when these are not the parameters it was made for; when libtorch fails.
@@ -260,9 +261,8 @@ impl Optimiser {
         let Some(device) = weights.first().map(Tensor::device) else {
             return Ok(());
         };
-        let steps = Tensor::f_from_slice(&[self.steps as f32])?
-            .f_squeeze()?
-            .f_to_device(device)?;
+        // Made there: a copy would wait until the device has done all it was given.
+        let steps = Tensor::f_scalar_tensor(self.steps as f64, (Kind::Float, device))?;
         let how = AdamStep {
             lr,
             betas,
@@ -342,6 +342,19 @@ struct Group {
 
 impl Group {
     fn add(&mut self, weight: &Tensor, gradient: Tensor, moments: &[Tensor]) -> Result<()> {
+        let like = |t: &Tensor| {
+            (t.size(), t.kind(), t.device()) == (weight.size(), weight.kind(), weight.device())
+        };
+        // The kernels do not look at sizes.
+        if !moments.iter().all(like) || !like(&gradient) {
+            return Err(Error::Weights(format!(
+                "the optimiser was made for other parameters than these: one is {:?} of {:?} on {:?} and its moments are {:?}",
+                weight.size(),
+                weight.kind(),
+                weight.device(),
+                moments.iter().map(Tensor::size).collect::<Vec<_>>()
+            )));
+        }
         self.weights.push(weight.shallow_clone());
         // The kernels walk through memory: weights and moments are contiguous, so gradients must be.
         self.gradients.push(gradient.f_contiguous()?);
@@ -398,6 +411,21 @@ mod tests {
                 w
             })
             .to_vec()
+    }
+
+    #[test]
+    fn parameters_of_another_network_are_refused() {
+        let (p, _) = quadratic(OptimiserConfig::adam(), 0.1, 1);
+        let mut other = Parameters::new(Device::Cpu);
+        let _ = other.add("w", Tensor::from_slice(&[1.0f32; 3])).unwrap();
+        for config in [OptimiserConfig::adam(), OptimiserConfig::sgd()] {
+            let mut of_other = Optimiser::new(config, &other).unwrap();
+            (p.get("w").unwrap() * 2.0).sum(Kind::Float).backward();
+            let before = values(&p);
+            let message = of_other.step(&p, 0.1).unwrap_err().to_string();
+            assert!(message.contains("other parameters"), "{message}");
+            assert_eq!(values(&p), before);
+        }
     }
 
     #[test]

@@ -213,13 +213,14 @@ impl Parameters {
         self.entries.iter().map(|p| p.tensor.numel()).sum()
     }
 
-    /// Sets all gradients to zero; their memory is kept for the next step.
+    /// Forgets all gradients and frees their memory, which maps need more in the next step's forward pass; its backward
+    /// pass then keeps new gradients as they come instead of adding them to zeros.
     ///
     /// # Errors
     /// When libtorch fails.
     pub fn zero_grad(&self) -> Result<()> {
-        let _guard = tch::no_grad_guard();
-        shim::zero(&self.gradients()?)
+        let all: Vec<_> = self.entries.iter().map(|p| &p.tensor).collect();
+        shim::forget_gradients(&all)
     }
 
     /// The gradients that there are.
@@ -436,6 +437,22 @@ mod tests {
             two().add("a.bias", Tensor::from_slice(&[0.0f32])),
             Err(Error::DuplicateParameter(_))
         ));
+    }
+
+    #[test]
+    fn gradients_are_forgotten_and_do_not_add_up_over_steps() {
+        let p = two();
+        let weight = p.get("a.bias").unwrap();
+        let backward = || weight.f_square()?.f_sum(Kind::Float)?.f_backward();
+        backward().unwrap();
+        let once = weight.grad().copy();
+        assert!(once.defined());
+        backward().unwrap();
+        assert_eq!(weight.grad(), &once * 2.0);
+        p.zero_grad().unwrap();
+        assert!(p.gradients().unwrap().is_empty());
+        backward().unwrap();
+        assert_eq!(weight.grad(), once);
     }
 
     #[test]

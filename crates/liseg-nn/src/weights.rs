@@ -117,7 +117,7 @@ impl Weights {
     }
 }
 
-/// A zip archive, a tar archive or a pickle was written by PyTorch; all else must be safetensors.
+/// A zip archive or a pickle was written by PyTorch; all else must be safetensors.
 fn sniff(path: &Path) -> Result<Format> {
     let io = |source| Error::Io {
         path: path.to_owned(),
@@ -152,7 +152,17 @@ fn read_pytorch(path: &Path) -> Result<Weights> {
         path: path.to_owned(),
         source,
     })?;
-    let refuse = |reason: String| damaged(path, format!("no usable PyTorch checkpoint: {reason}"));
+    let refuse = |reason: String| {
+        // Some reasons say themselves what to do.
+        let way_out = match reason.contains("state_dict()") {
+            true => "",
+            false => "; get the file again, or save its state_dict() anew",
+        };
+        damaged(
+            path,
+            format!("no usable PyTorch checkpoint: {reason}{way_out}"),
+        )
+    };
     let mut file = Checkpoint::open(file).map_err(|e| refuse(e.0))?;
     let mut entries = file.tensors().map_err(|e| refuse(e.0))?;
     let mut skipped = Vec::new();

@@ -190,6 +190,17 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_map_that_is_added_to_itself_is_left_alone() {
+        let norm = norm(3);
+        let x = to_compute_layout(&input([1, 3, 4, 6, 8]), Kind::Float).unwrap();
+        let expected = norm.rectified(x.copy(), Some(&x)).unwrap();
+        let _guard = tch::no_grad_guard();
+        let found = norm.rectified(x.shallow_clone(), Some(&x)).unwrap();
+        assert!(found.equal(&expected));
+        assert_ne!(found.data_ptr(), x.data_ptr());
+    }
+
     type Step<'a> = &'a dyn Fn(&InstanceNorm, &Tensor, Option<&Tensor>) -> Tensor;
 
     /// A map, the gradients of x and of what is added, and those of the weights.
