@@ -169,6 +169,54 @@ mod tests {
         }
     }
 
+    #[test]
+    fn absurd_shapes_and_patches_are_counted_or_refused() {
+        let spacing = Spacing::new(1.0, 1.0, 1.0).unwrap();
+        let unet = UnetConfig::for_grid(spacing, &[[2; 3]; 4], 2);
+        for shape in [
+            Architecture::from(StuNetConfig::small(2)),
+            unet.clone().into(),
+        ] {
+            // 2⁹⁶ voxels.
+            let found = shape.summary([1 << 32; 3]).unwrap();
+            assert_eq!(
+                (found.operations, found.activation_bytes),
+                (u64::MAX, u64::MAX)
+            );
+            assert_eq!(found.prediction_bytes, u64::MAX);
+        }
+        let wide = |width| StuNetConfig {
+            widths: [width; 6],
+            ..StuNetConfig::small(2)
+        };
+        wide(1536).summary([32; 3]).unwrap();
+        let features_per_stage = vec![1 << 40; 5];
+        for shape in [
+            Architecture::from(wide(1 << 40)),
+            StuNetConfig::small(1 << 40).into(),
+            UnetConfig {
+                features_per_stage,
+                ..unet
+            }
+            .into(),
+        ] {
+            let message = shape.summary([32; 3]).unwrap_err().to_string();
+            assert!(message.contains("1..=16384"), "{message}");
+            assert!(
+                shape
+                    .build(Device::Cpu, &mut Seed(1).stream("weights", 0, 0))
+                    .is_err()
+            );
+        }
+        let net = Architecture::from(wide(2));
+        let net = net
+            .build(Device::Cpu, &mut Seed(1).stream("weights", 0, 0))
+            .unwrap();
+        let none = Tensor::zeros([0, 1, 32, 32, 32], (Kind::Float, Device::Cpu));
+        let message = net.forward(&none).unwrap_err().to_string();
+        assert!(message.contains("n above 0"), "{message}");
+    }
+
     /// Logits at all scales and the gradients of all weights, in their order.
     fn trained(shape: &Architecture, frozen: &str) -> (Vec<Tensor>, Vec<Tensor>) {
         let mut rng = Seed(1).stream("weights", 0, 0);

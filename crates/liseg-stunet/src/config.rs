@@ -1,6 +1,6 @@
 //! The four published sizes, and anything in between.
 
-use crate::cost::grids;
+use crate::cost::{MOST_BLOCKS, check_channels, grids, voxels};
 use liseg_nn::{Error, Precision, Result};
 use serde::{Deserialize, Serialize};
 
@@ -106,32 +106,33 @@ impl StuNetConfig {
     /// normalisation. With checkpointing only the maps between stages and those of the largest stage
     /// count. bf16 takes half.
     pub fn activation_bytes(&self, patch: [usize; 3]) -> u64 {
-        let (mut kept, mut between, mut largest) = (0, 0, 0);
-        for (stage, shape) in grids(patch, &self.strides).iter().enumerate() {
-            let map = self.widths[stage] as u64 * shape.iter().product::<usize>() as u64;
+        let (mut kept, mut between, mut largest) = (0u64, 0u64, 0);
+        for (stage, &shape) in grids(patch, &self.strides).iter().enumerate() {
+            let map = voxels(shape).saturating_mul(self.widths[stage] as u64);
             let decoder = stage < 5;
             // Five maps a block: two convolutions, two norms, the shortcut; the decoder adds the
             // up-sampled map and the concatenation of twice the width.
-            let inside = 5 * self.depths[stage] as u64 * map;
-            kept += inside + if decoder { inside + 3 * map } else { 0 };
-            between += map * if decoder { 2 } else { 1 };
+            let inside = map
+                .saturating_mul(5)
+                .saturating_mul(self.depths[stage] as u64);
+            let both = inside
+                .saturating_mul(2)
+                .saturating_add(map.saturating_mul(3));
+            kept = kept.saturating_add(if decoder { both } else { inside });
+            between = between.saturating_add(map.saturating_mul(if decoder { 2 } else { 1 }));
             largest = largest.max(inside);
         }
-        4 * if self.checkpointing {
-            between + largest
+        let numbers = if self.checkpointing {
+            between.saturating_add(largest)
         } else {
             kept
-        }
+        };
+        numbers.saturating_mul(4)
     }
 
     pub(crate) fn check(&self) -> Result<()> {
         let refuse = |field, reason: String| Err(Error::Setting { field, reason });
-        if self.input_channels < 1 {
-            return refuse(
-                "network.input_channels",
-                "there must be at least one".into(),
-            );
-        }
+        check_channels("network.input_channels", &[self.input_channels])?;
         if self.classes < 2 {
             return refuse(
                 "network.classes",
@@ -141,11 +142,11 @@ impl StuNetConfig {
                 ),
             );
         }
-        if self.widths.iter().any(|&w| w < 1) || self.depths.contains(&0) {
-            return refuse(
-                "network.widths",
-                "every stage needs channels and blocks".into(),
-            );
+        check_channels("network.classes", &[self.classes])?;
+        check_channels("network.widths", &self.widths)?;
+        if self.depths.iter().any(|&d| !(1..=MOST_BLOCKS).contains(&d)) {
+            let reason = format!("{:?} must each lie in 1..={MOST_BLOCKS}", self.depths);
+            return refuse("network.depths", reason);
         }
         if self.strides.iter().flatten().any(|&s| s == 0 || s > 8) {
             return refuse(

@@ -25,6 +25,28 @@ pub(crate) fn check_patch(patch: [usize; 3], product: [usize; 3]) -> Result<()> 
     })
 }
 
+/// Channels of a layer beyond which no network is built; STU-Net-H has 1536.
+const MOST_CHANNELS: i64 = 1 << 14;
+
+/// Blocks of a stage beyond which no network is built.
+pub(crate) const MOST_BLOCKS: usize = 256;
+
+/// Refuses stages without channels, and with more than any machine holds.
+pub(crate) fn check_channels(field: &'static str, channels: &[i64]) -> Result<()> {
+    if channels.iter().all(|n| (1..=MOST_CHANNELS).contains(n)) {
+        return Ok(());
+    }
+    let reason = format!("{channels:?} must each lie in 1..={MOST_CHANNELS}");
+    Err(Error::Setting { field, reason })
+}
+
+/// Voxels of a grid. Sums and products here end at the largest number: what a config or a file says may be absurd.
+pub(crate) fn voxels(shape: [usize; 3]) -> u64 {
+    shape
+        .into_iter()
+        .fold(1, |all, n| all.saturating_mul(n as u64))
+}
+
 /// Adds up layers that work on one grid.
 pub(crate) struct Cost {
     shape: [usize; 3],
@@ -43,22 +65,30 @@ impl Cost {
 
     /// A convolution with bias and a kernel of `kernel` taps.
     pub(crate) fn convolution(&mut self, inputs: i64, outputs: i64, kernel: u64) {
-        let weights = inputs as u64 * outputs as u64 * kernel;
-        self.parameters += weights + outputs as u64;
-        self.operations += weights * self.shape.iter().product::<usize>() as u64;
+        let weights = (inputs as u64)
+            .saturating_mul(outputs as u64)
+            .saturating_mul(kernel);
+        self.add(weights.saturating_add(outputs as u64), weights);
     }
 
     /// A transposed convolution with bias that enlarges by `stride` onto this grid: one product for
     /// every voxel, as blocks do not overlap.
     pub(crate) fn transposed_convolution(&mut self, inputs: i64, outputs: i64, stride: [usize; 3]) {
-        let channels = inputs as u64 * outputs as u64;
-        self.parameters += channels * stride.iter().product::<usize>() as u64 + outputs as u64;
-        self.operations += channels * self.shape.iter().product::<usize>() as u64;
+        let channels = (inputs as u64).saturating_mul(outputs as u64);
+        let weights = channels.saturating_mul(voxels(stride));
+        self.add(weights.saturating_add(outputs as u64), channels);
     }
 
     /// Scale and shift of a normalisation.
     pub(crate) fn norm(&mut self, channels: i64) {
-        self.parameters += 2 * channels as u64;
+        self.add((channels as u64).saturating_mul(2), 0);
+    }
+
+    /// Parameters, and operations for every voxel.
+    fn add(&mut self, parameters: u64, operations: u64) {
+        self.parameters = self.parameters.saturating_add(parameters);
+        let operations = operations.saturating_mul(voxels(self.shape));
+        self.operations = self.operations.saturating_add(operations);
     }
 
     /// Residual blocks: two convolutions and two norms each, the first with a shortcut.

@@ -1,6 +1,6 @@
 //! How much memory a forward pass takes.
 
-use crate::cost::grids;
+use crate::cost::{grids, voxels};
 use crate::{StuNetConfig, UnetConfig};
 use liseg_nn::tch::Kind;
 
@@ -52,25 +52,37 @@ impl Pass {
     /// encoder beside its input, of the decoder with it.
     fn bytes(&self, strides: &[[usize; 3]], widths: &[i64], [encoding, decoding]: [u64; 2]) -> u64 {
         let number = self.kind.elt_size_in_bytes() as u64;
-        let voxels = |shape: &[usize; 3]| (self.batch * shape.iter().product::<usize>()) as u64;
+        let times = u64::saturating_mul;
+        let voxels = |shape: [usize; 3]| times(voxels(shape), self.batch as u64);
         let shapes = grids(self.patch, strides);
         let maps: Vec<u64> = shapes
             .iter()
             .zip(widths)
-            .map(|(shape, &width)| voxels(shape) * width as u64)
+            .map(|(&shape, &width)| times(voxels(shape), width as u64))
             .collect();
-        let waiting = |stage: usize| maps[..stage].iter().sum::<u64>();
+        let waiting = |stage: usize| maps[..stage].iter().copied().fold(0, u64::saturating_add);
         // A kernel of 3×3×3 channels-last, in the order that oneDNN wants, and narrowed where it is.
         let copies = if self.kind == Kind::Float { 2 } else { 3 };
-        let kernel = |stage: usize| copies * 27 * (widths[stage] * widths[stage]) as u64;
-        let encoder = (0..maps.len()).map(|s| waiting(s) + encoding * maps[s] + kernel(s));
-        let decoder = (0..maps.len() - 1).map(|s| waiting(s) + decoding * maps[s] + 2 * kernel(s));
+        let kernel = |stage: usize| {
+            times(
+                times(widths[stage] as u64, widths[stage] as u64),
+                copies * 27,
+            )
+        };
+        let at = |stage: usize, held: u64, kernels: u64| {
+            let inside = times(held, maps[stage]).saturating_add(times(kernels, kernel(stage)));
+            waiting(stage).saturating_add(inside)
+        };
+        let encoder = (0..maps.len()).map(|s| at(s, encoding, 1));
+        let decoder = (0..maps.len() - 1).map(|s| at(s, decoding, 2));
         let stages = encoder.chain(decoder).max().unwrap_or(0);
-        let patch = voxels(&self.patch);
-        let logits = patch * self.classes as u64;
+        let patch = voxels(self.patch);
+        let logits = times(patch, self.classes as u64);
         // The last map gives logits, which are then widened.
-        let head = (maps[0] + logits) * number + if number == 4 { 0 } else { 4 * logits };
-        4 * patch * self.channels as u64 + (stages * number).max(head)
+        let widened = if number == 4 { 0 } else { times(4, logits) };
+        let head = times(maps[0].saturating_add(logits), number).saturating_add(widened);
+        let input = times(times(4, patch), self.channels as u64);
+        input.saturating_add(times(stages, number).max(head))
     }
 }
 

@@ -89,12 +89,14 @@ impl Summary {
         activation_bytes: u64,
         prediction_bytes: u64,
     ) -> Self {
-        let parameters = stages.iter().map(|s| s.parameters).sum();
+        let sum = |of: fn(&StageSummary) -> u64| stages.iter().map(of).fold(0, u64::saturating_add);
+        let parameters = sum(|s| s.parameters);
+        let operations = sum(|s| s.operations);
         Self {
             patch,
             parameters,
-            operations: stages.iter().map(|s| s.operations).sum(),
-            weight_bytes: 4 * parameters,
+            operations,
+            weight_bytes: parameters.saturating_mul(4),
             activation_bytes,
             prediction_bytes,
             stages,

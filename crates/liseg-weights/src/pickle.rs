@@ -16,8 +16,8 @@ pub(crate) type Id = u32;
 /// settings take far less.
 const LONGEST: u64 = 32 << 20;
 
-/// Most values that one pickle may build. Copies of what it built before count as well: a few bytes can
-/// ask for the copy of a long list.
+/// Most values that one pickle may build. Copies of what it built before count as well, axes and names of tensors by
+/// their length: a few bytes can ask for the copy of a long list.
 const MOST_VALUES: usize = 4_000_000;
 
 /// Most axes of a tensor, as in PyTorch.
@@ -160,7 +160,10 @@ impl<R: Read> Machine<'_, R> {
                 self.take::<8>()?;
             }
             // The stack.
-            b'(' => self.marks.push(self.stack.len()),
+            b'(' => {
+                self.within_limits()?;
+                self.marks.push(self.stack.len());
+            }
             b'0' => {
                 self.pop()?;
             }
@@ -169,7 +172,7 @@ impl<R: Read> Machine<'_, R> {
             }
             b'2' => {
                 let top = self.top()?;
-                self.stack.push(top);
+                self.push_again(top)?;
             }
             // Constants.
             b'N' => self.push(Value::None)?,
@@ -323,9 +326,10 @@ impl<R: Read> Machine<'_, R> {
             let id = self.memo.get(&key).copied();
             let id =
                 id.ok_or_else(|| format!("its pickle recalls {key}, which it never stored"))?;
-            self.stack.push(id);
+            self.push_again(id)?;
         } else {
             let top = self.top()?;
+            self.within_limits()?;
             self.memo.insert(key, top);
         }
         Ok(())
@@ -522,7 +526,13 @@ impl<R: Read> Machine<'_, R> {
     }
 
     fn within_limits(&self) -> Step {
-        if self.values.len() + self.copied >= MOST_VALUES {
+        let most = [
+            self.values.len() + self.copied,
+            self.stack.len(),
+            self.marks.len(),
+            self.memo.len(),
+        ];
+        if most.into_iter().any(|count| count >= MOST_VALUES) {
             return Err(format!("its pickle builds more than {MOST_VALUES} objects"));
         }
         Ok(())
@@ -535,7 +545,19 @@ impl<R: Read> Machine<'_, R> {
         }
     }
 
+    /// Puts a value that was built before onto the stack.
+    fn push_again(&mut self, id: Id) -> Step {
+        self.within_limits()?;
+        self.stack.push(id);
+        Ok(())
+    }
+
     fn push(&mut self, value: Value) -> Step {
+        self.copied += match &value {
+            Value::Tensor(t) => t.size.len() + t.stride.len() + t.storage.key.len() / 8,
+            Value::Storage(storage) => storage.key.len() / 8,
+            _ => 0,
+        };
         self.within_limits()?;
         self.stack.push(self.values.len() as Id);
         self.values.push(value);
@@ -700,6 +722,39 @@ mod tests {
         assert!(parse(&with_copies(10)).is_ok());
         let message = parse(&with_copies(1000)).unwrap_err();
         assert!(message.contains("more than"), "{message}");
+    }
+
+    #[test]
+    fn axes_of_copied_tensors_count() {
+        // A tensor of 64 axes, and parameters that are copies of it: six bytes each.
+        let axes = [&b"("[..], &b"K\x01".repeat(64), b"t"].concat();
+        let mut bytes =
+            b"\x80\x02ctorch._utils\n_rebuild_parameter\nq\x00ctorch._utils\n_rebuild_tensor_v2\n("
+                .to_vec();
+        bytes.extend(b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x01tQK\x00");
+        bytes.extend([&axes[..], &axes, b"\x89NtR\x85q\x01"].concat());
+        let with_copies = |count| [&bytes[..], &b"h\x00h\x01R".repeat(count), b"."].concat();
+        assert!(
+            parse(&with_copies(1000)).is_ok(),
+            "{:?}",
+            parse(&with_copies(1000))
+        );
+        let message = parse(&with_copies(40_000)).unwrap_err();
+        assert!(message.contains("more than"), "{message}");
+    }
+
+    #[test]
+    fn what_is_only_recalled_counts() {
+        for repeated in [&b"h\x00"[..], b"2", b"("] {
+            let bytes = [
+                &b"\x80\x02Nq\x00"[..],
+                &repeated.repeat(MOST_VALUES + 1),
+                b".",
+            ]
+            .concat();
+            let message = parse(&bytes).unwrap_err();
+            assert!(message.contains("more than"), "{message}");
+        }
     }
 
     #[test]

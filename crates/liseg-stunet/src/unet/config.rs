@@ -1,5 +1,6 @@
 //! The shape of a plain U-Net, and nnU-Net's rules for it.
 
+use crate::cost::{MOST_BLOCKS, check_channels};
 use liseg_nn::{Error, Precision, Result};
 use liseg_volume::Spacing;
 use serde::{Deserialize, Serialize};
@@ -92,10 +93,7 @@ impl UnetConfig {
 
     pub(crate) fn check(&self) -> Result<()> {
         let refuse = |field, reason: String| Err(Error::Setting { field, reason });
-        if self.input_channels < 1 {
-            let reason = "there must be at least one".into();
-            return refuse("network.input_channels", reason);
-        }
+        check_channels("network.input_channels", &[self.input_channels])?;
         if self.classes < 2 {
             let reason = format!(
                 "{} leave nothing to tell apart; expected 2 or more",
@@ -103,16 +101,19 @@ impl UnetConfig {
             );
             return refuse("network.classes", reason);
         }
+        check_channels("network.classes", &[self.classes])?;
+        check_channels("network.features_per_stage", &self.features_per_stage)?;
         let stages = self.stages();
-        if !STAGES.contains(&stages) || self.features_per_stage.iter().any(|&f| f < 1) {
+        if !STAGES.contains(&stages) {
             let reason = format!(
                 "{:?} makes no U-Net; expected channels for 2 to 8 stages",
                 self.features_per_stage
             );
             return refuse("network.features_per_stage", reason);
         }
-        if self.convolutions == 0 {
-            return refuse("network.convolutions", "every stage needs one".into());
+        if !(1..=MOST_BLOCKS).contains(&self.convolutions) {
+            let reason = format!("{} must lie in 1..={MOST_BLOCKS}", self.convolutions);
+            return refuse("network.convolutions", reason);
         }
         let kernels = self.kernel_sizes.iter().flatten();
         if self.kernel_sizes.len() != stages || kernels.into_iter().any(|k| ![1, 3].contains(k)) {

@@ -2,7 +2,7 @@
 
 use super::UnetConfig;
 use crate::Summary;
-use crate::cost::{Cost, check_patch, grids};
+use crate::cost::{Cost, check_patch, grids, voxels};
 use liseg_nn::Result;
 use liseg_nn::tch::Kind;
 
@@ -53,21 +53,26 @@ impl UnetConfig {
     /// every sample, in f32: the outputs of all convolutions and norms, and the joined maps of the
     /// decoder. With checkpointing only the maps between stages and those of the largest stage.
     pub fn activation_bytes(&self, patch: [usize; 3]) -> u64 {
-        let (mut kept, mut between, mut largest) = (0, 0, 0);
-        for (stage, shape) in grids(patch, &self.strides).iter().enumerate() {
-            let map =
-                self.features_per_stage[stage] as u64 * shape.iter().product::<usize>() as u64;
-            let inside = 2 * self.convolutions as u64 * map;
+        let (mut kept, mut between, mut largest) = (0u64, 0u64, 0);
+        for (stage, &shape) in grids(patch, &self.strides).iter().enumerate() {
+            let map = voxels(shape).saturating_mul(self.features_per_stage[stage] as u64);
+            let inside = map
+                .saturating_mul(2)
+                .saturating_mul(self.convolutions as u64);
+            let both = inside
+                .saturating_mul(2)
+                .saturating_add(map.saturating_mul(3));
             let decoder = stage + 1 < self.stages();
-            kept += inside + if decoder { inside + 3 * map } else { 0 };
-            between += map * if decoder { 2 } else { 1 };
+            kept = kept.saturating_add(if decoder { both } else { inside });
+            between = between.saturating_add(map.saturating_mul(if decoder { 2 } else { 1 }));
             largest = largest.max(inside);
         }
-        4 * if self.checkpointing {
-            between + largest
+        let numbers = if self.checkpointing {
+            between.saturating_add(largest)
         } else {
             kept
-        }
+        };
+        numbers.saturating_mul(4)
     }
 }
 
