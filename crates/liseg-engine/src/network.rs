@@ -32,6 +32,12 @@ pub(crate) fn network_shape(config: &RunConfig, plan: &Plan) -> Result<Architect
             })
         }
         ArchitectureName::Unet => {
+            if network.upscale_logits {
+                return Err(Error::Setting {
+                    field: "network.upscale_logits",
+                    reason: "only STU-Net has it; leave it out, or set network.architecture = \"stunet\"".into(),
+                });
+            }
             let usual = UnetConfig::for_grid(plan.spacing, strides, classes);
             let [convolutions] = exactly("network.depths", &network.depths, [usual.convolutions])?;
             let widths = network.widths.clone();
@@ -103,9 +109,26 @@ pub(crate) fn load_pretrained(
         .collect();
     let report = transfer(network, tensors, how).map_err(|e| Error::Run {
         path: path.to_owned(),
-        reason: format!("cannot start from these weights: {e}"),
+        reason: format!(
+            "cannot start from these weights: {e}; `liseg weights inspect` names their network, whose size or widths \
+             [network] must have; network.partial = true takes what fits"
+        ),
     })?;
     tracing::info!("{}: {report}", path.display());
+    for (what, names) in [
+        ("missing", &report.load.missing),
+        ("left over", &report.load.unexpected),
+    ] {
+        for name in names {
+            tracing::debug!("{}: {what}: {name}", path.display());
+        }
+    }
+    for (name, own, theirs) in &report.load.mismatched {
+        tracing::debug!(
+            "{}: {name} is {own:?} here and {theirs:?} there",
+            path.display()
+        );
+    }
     Ok(report)
 }
 
@@ -137,7 +160,10 @@ pub(crate) fn check_memory(
     let wide = shape.precision().kind(device) == liseg_nn::tch::Kind::Float;
     let activations = shape.activation_bytes(patch) / if wide { 1 } else { 2 };
     // Weights, gradients and two moments; the networks of a step hold their graphs together.
-    let needed = networks as u64 * (activations * micro_batch as u64 + 16 * parameters as u64);
+    let of_one = activations
+        .saturating_mul(micro_batch as u64)
+        .saturating_add(16u64.saturating_mul(parameters as u64));
+    let needed = of_one.saturating_mul(networks as u64);
     if needed <= available {
         return Ok(());
     }
@@ -196,6 +222,9 @@ pub(crate) mod tests {
         assert_eq!((shape.widths[5], shape.upscale_logits), (8, true));
 
         config.network.architecture = ArchitectureName::Unet;
+        let message = network_shape(&config, &plan()).unwrap_err().to_string();
+        assert!(message.starts_with("network.upscale_logits"), "{message}");
+        config.network.upscale_logits = false;
         let message = network_shape(&config, &plan()).unwrap_err().to_string();
         assert!(message.contains("4 stages"), "{message}");
         config.network.widths = Some(vec![4, 6, 8, 8]);

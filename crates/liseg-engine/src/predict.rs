@@ -1,6 +1,7 @@
 //! From an image file to a mask in the same geometry.
 
 mod accumulator;
+mod adopt;
 mod alarm;
 mod bundle;
 mod description;
@@ -24,6 +25,7 @@ mod tune;
 mod uncertainty;
 
 pub use accumulator::Storage;
+pub use adopt::write_model;
 pub use bundle::{BundleContents, BundleMember, read_bundle, write_bundle};
 pub(crate) use description::{describe_model, save_predictors};
 pub use ensemble::Mean;

@@ -161,6 +161,9 @@ impl<'a> Trainer<'a> {
         let store = Arc::new(CaseStore::open(&config.data)?);
         let (plan, roles, shape) = lay_out(config, &store)?;
         let pipelines = pipelines(config)?;
+        // One network and one patch at least, before any of it is there.
+        let parameters = shape.summary(plan.patch_size)?.parameters as usize;
+        check_memory(&shape, plan.patch_size, (1, 1), device, parameters)?;
         let strategy = build_strategy(config, &shape, device, build)?;
         let unlabelled = strategy.request().unlabelled > 0;
         check_roles(strategy.name(), unlabelled, &roles)?;

@@ -44,6 +44,17 @@ fn inspect_and_convert_keep_every_number_and_overwrite_nothing() {
     let copy = folder.path().join("pretrained.safetensors");
     let (before, after) = (Weights::read(&file).unwrap(), Weights::read(&copy).unwrap());
     assert_eq!(after.facts["source"], "pretrained.model");
+    let hash = format!("blake3:{}", before.content_hash().unwrap());
+    assert_eq!(
+        (&after.facts["hash"], after.facts["classes"].as_str()),
+        (&hash, "105")
+    );
+    let known: serde_json::Value = serde_json::from_str(&after.facts["architecture"]).unwrap();
+    assert_eq!(known["widths"], serde_json::json!([4, 4, 8, 8, 8, 8]));
+    assert!(
+        known.get("strides").is_none(),
+        "weights do not tell strides"
+    );
     assert_eq!(before.tensors.len(), after.tensors.len());
     for (name, tensor) in &before.tensors {
         assert!(tensor.equal(&after.tensors[name]), "{name}");
@@ -96,6 +107,96 @@ fn a_run_starts_from_weights_of_another_number_of_classes() {
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     assert!(stderr(&output).contains("notes.pth"), "{}", stderr(&output));
     assert!(!run.exists());
+}
+
+#[test]
+fn weights_predict_once_their_plan_is_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = preprocessed(folder.path());
+    let config = write_config(folder.path(), &data, "supervised");
+    let run = folder.path().join("run");
+    let output = liseg(&["train", path(&config), "--out", path(&run)]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    // What another framework would hand over: the network's own names, and no word on images.
+    let (trained, facts) = checkpoint::read(&run.join("checkpoints/last.safetensors")).unwrap();
+    let bare: TensorMap = trained
+        .iter()
+        .filter_map(|(name, t)| Some((name.strip_prefix("network.")?.to_owned(), t.copy())))
+        .collect();
+    let file = folder.path().join("bare.safetensors");
+    checkpoint::write(&file, &bare, &BTreeMap::new()).unwrap();
+
+    let predict = |model: &Path, masks: &str| {
+        let masks = folder.path().join(masks);
+        let images = folder.path().join("Dataset007_Tiny/imagesTr");
+        let call = [
+            "predict",
+            "--model",
+            path(model),
+            "--input",
+            path(&images),
+            "--output",
+            path(&masks),
+        ];
+        (liseg(&call), masks)
+    };
+    let (refused, _) = predict(&file, "none");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        stderr(&refused).contains("convert FILE --plans"),
+        "{}",
+        stderr(&refused)
+    );
+
+    let model = folder.path().join("model.safetensors");
+    let plan = data.join("plan.json");
+    let convert = |plan: &Path| {
+        liseg(&[
+            "weights",
+            "convert",
+            path(&file),
+            path(&model),
+            "--plans",
+            path(plan),
+        ])
+    };
+    // A plan with another number of labels is of another network.
+    let mut other: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&plan).unwrap()).unwrap();
+    other["labels"]["tumour"] = 2.into();
+    let three = folder.path().join("three.json");
+    std::fs::write(&three, other.to_string()).unwrap();
+    let output = convert(&three);
+    assert!(stderr(&output).contains("2 classes"), "{}", stderr(&output));
+    assert!(!model.exists());
+
+    let output = convert(&plan);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let (by_run, of_run) = predict(&run, "of-run");
+    let (by_model, of_model) = predict(&model, "of-model");
+    for output in [&by_run, &by_model] {
+        assert!(output.status.success(), "{}", stderr(output));
+    }
+    let mut compared = 0;
+    for entry in std::fs::read_dir(&of_run).unwrap() {
+        let mask = entry.unwrap().path();
+        if mask.extension().is_some_and(|end| end == "gz") {
+            let other = of_model.join(mask.file_name().unwrap());
+            assert_eq!(std::fs::read(&mask).unwrap(), std::fs::read(other).unwrap());
+            compared += 1;
+        }
+    }
+    assert!(compared > 1);
+
+    // A few bytes of text may describe a network of any size.
+    let mut described: serde_json::Value = serde_json::from_str(&facts["liseg_model"]).unwrap();
+    described["network"]["widths"] = serde_json::json!([16384, 16384, 16384, 16384, 16384, 16384]);
+    let claims = BTreeMap::from([("liseg_model".to_owned(), described.to_string())]);
+    let huge = folder.path().join("huge.safetensors");
+    checkpoint::write(&huge, &trained, &claims).unwrap();
+    let (refused, _) = predict(&huge, "huge");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("holds"), "{}", stderr(&refused));
 }
 
 #[test]

@@ -32,7 +32,8 @@ impl Description {
         };
         let text = facts.get(KEY).ok_or_else(|| {
             refuse(
-                "no LiSeg checkpoint: it does not describe its network; give a run's checkpoint"
+                "it does not say how its network sees images; give a run's checkpoint, or let `liseg weights convert \
+                 FILE --plans PLAN` write the weights with a plan"
                     .into(),
             )
         })?;
@@ -40,6 +41,30 @@ impl Description {
             .map_err(|e| refuse(format!("its description cannot be read: {e}")))?;
         description.plan.validate()?;
         Ok(description)
+    }
+
+    /// Refuses a network larger than its weights before it is built: a few bytes of text may describe any.
+    pub(super) fn refuse_without_weights(&self, path: &Path, tensors: &TensorMap) -> Result<()> {
+        let needed = self.network.summary(self.patch_size)?.parameters;
+        for name in &self.predictors {
+            let own = tensors.iter().filter(|(tensor, _)| {
+                tensor
+                    .strip_prefix(name.as_str())
+                    .is_some_and(|rest| rest.starts_with('.'))
+            });
+            let held: usize = own.map(|(_, tensor)| tensor.numel()).sum();
+            if (held as u64) < needed {
+                return Err(Error::Run {
+                    path: path.to_owned(),
+                    reason: format!(
+                        "it describes `{name}` as {} of {needed} weights and holds {held} of them; it is cut short or \
+                         was put together by hand",
+                        self.network.name()
+                    ),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// How the names of the tensors begin that the networks which predict are made of, where that can be

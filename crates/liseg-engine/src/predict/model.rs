@@ -65,6 +65,7 @@ impl Model {
         precision.check(device)?;
         let mut description = Description::of_facts(path, facts)?;
         description.network = description.network.with_precision(precision);
+        description.refuse_without_weights(path, tensors)?;
         let mut networks = Vec::new();
         for name in &description.predictors {
             // The fresh weights are overwritten: their seed does not matter.

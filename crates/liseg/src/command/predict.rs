@@ -96,7 +96,7 @@ pub(crate) struct ModelArguments {
         requires = "coarse_to_fine"
     )]
     margin: f64,
-    /// Number format of activations: auto, f32 or bf16.
+    /// Number format of activations: auto, f32, bf16, or fp16 on a GPU.
     #[arg(long, value_enum, default_value_t = PrecisionChoice::Auto)]
     precision: PrecisionChoice,
 }
@@ -142,6 +142,7 @@ impl ModelArguments {
             PrecisionChoice::Auto => Precision::Auto,
             PrecisionChoice::F32 => Precision::F32,
             PrecisionChoice::Bf16 => Precision::Bf16,
+            PrecisionChoice::Fp16 => Precision::Fp16,
         };
         progress::warn_of_emulation(shared, precision, device);
         let open = |path: &PathBuf| Model::open(path, device, precision);
@@ -200,6 +201,7 @@ enum PrecisionChoice {
     Auto,
     F32,
     Bf16,
+    Fp16,
 }
 
 impl Predict {

@@ -1,6 +1,8 @@
 //! `liseg weights`.
 
 use super::{Failure, Outcome, Result, Shared, print_json};
+use liseg::data::Plan;
+use liseg::engine::predict::write_model;
 use liseg::nn::{Kept, TensorMap, WeightCache, Weights, checkpoint};
 use liseg::stunet::Architecture;
 use serde_json::json;
@@ -27,15 +29,20 @@ enum What {
     },
     /// Write the weights as safetensors, with network, plan, origin and hash in its header.
     ///
-    /// `train` and `predict` read either; safetensors load faster and are safe to pass on.
+    /// `train` starts from either; safetensors load faster and are safe to pass on. `predict` has to know how the
+    /// network sees images: with --plans it predicts with what is written.
     Convert {
-        /// A file of weights.
+        /// A file of weights, or `blake3:` and the beginning of a kept one's hash.
         file: PathBuf,
         /// Where to write; the file's own name with `.safetensors` when absent.
         out: Option<PathBuf>,
         /// Replace a file that is there.
         #[arg(long)]
         force: bool,
+        /// The plan with which the weights were trained, as `liseg plan` writes it: its spacing, patch, strides,
+        /// normalization and labels.
+        #[arg(long, value_name = "FILE")]
+        plans: Option<PathBuf>,
     },
     /// Copy weights into the cache folder, under the hash of their content.
     ///
@@ -54,7 +61,15 @@ impl WeightsVerb {
     pub(crate) fn run(&self, shared: &Shared) -> Result<Outcome> {
         match &self.what {
             What::Inspect { file } => inspect(file, shared),
-            What::Convert { file, out, force } => convert(file, out.as_deref(), *force, shared),
+            What::Convert {
+                file,
+                out,
+                force,
+                plans,
+            } => {
+                let plan = plans.as_deref().map(Plan::read).transpose()?;
+                convert(file, (out.as_deref(), *force), plan.as_ref(), shared)
+            }
             What::Keep { files } => keep(files, shared),
             What::List => list(shared),
         }
@@ -65,6 +80,15 @@ impl WeightsVerb {
 fn network_name(tensors: &TensorMap) -> Option<(String, Architecture)> {
     let shape = Architecture::of_weights(tensors)?;
     Some((shape.name(), shape))
+}
+
+/// A shape without what weights do not tell: an STU-Net's strides.
+fn known_of(shape: &Architecture) -> serde_json::Value {
+    let mut shape_json = json!(shape);
+    if let (Architecture::StuNet(_), Some(fields)) = (shape, shape_json.as_object_mut()) {
+        fields.remove("strides");
+    }
+    shape_json
 }
 
 fn keep(files: &[PathBuf], shared: &Shared) -> Result<Outcome> {
@@ -168,7 +192,12 @@ fn inspect(file: &Path, shared: &Shared) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn convert(file: &Path, out: Option<&Path>, force: bool, shared: &Shared) -> Result<Outcome> {
+fn convert(
+    file: &Path,
+    (out, force): (Option<&Path>, bool),
+    plan: Option<&Plan>,
+    shared: &Shared,
+) -> Result<Outcome> {
     let out = out.map_or_else(|| file.with_extension("safetensors"), Path::to_owned);
     if out.exists() && !force {
         return Err(Failure::usage(format!(
@@ -176,7 +205,7 @@ fn convert(file: &Path, out: Option<&Path>, force: bool, shared: &Shared) -> Res
             out.display()
         )));
     }
-    let weights = Weights::read(file)?;
+    let weights = Weights::open(file)?;
     let mut facts = weights.facts.clone();
     weights.add_origin(file, &mut facts);
     facts.insert(
@@ -189,20 +218,20 @@ fn convert(file: &Path, out: Option<&Path>, force: bool, shared: &Shared) -> Res
     );
     if let Some((name, shape)) = network_name(&weights.tensors) {
         facts.insert("network".to_owned(), name);
-        facts.insert("architecture".to_owned(), json!(shape).to_string());
+        facts.insert("architecture".to_owned(), known_of(&shape).to_string());
         facts.insert("classes".to_owned(), shape.classes().to_string());
     }
-    checkpoint::write(&out, &weights.tensors, &facts)?;
+    let count = weights.tensors.len();
+    match plan {
+        Some(plan) => {
+            write_model(&out, weights.tensors, plan, facts)?;
+        }
+        None => checkpoint::write(&out, &weights.tensors, &facts)?,
+    }
     if shared.json {
-        print_json(
-            &json!({"written": out.display().to_string(), "tensors": weights.tensors.len()}),
-        );
+        print_json(&json!({"written": out.display().to_string(), "tensors": count}));
     } else {
-        println!(
-            "{} tensors written to {}",
-            weights.tensors.len(),
-            out.display()
-        );
+        println!("{count} tensors written to {}", out.display());
     }
     Ok(Outcome::Done)
 }
