@@ -14,8 +14,36 @@ use std::sync::Arc;
 pub(crate) struct Validation {
     /// The mean Dice of every candidate, by name.
     pub(crate) scores: Vec<(String, f64)>,
+    /// Voxels of the first candidate in all cases together.
+    pub(crate) voxels: Voxels,
     /// The best and the worst case of the first candidate.
     pub(crate) extremes: Extremes,
+}
+
+/// How many voxels are foreground.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Voxels {
+    /// In prediction and label.
+    pub(crate) both: u64,
+    /// In the prediction.
+    pub(crate) predicted: u64,
+    /// In the label.
+    pub(crate) labelled: u64,
+}
+
+impl Voxels {
+    fn add(&mut self, other: Self) {
+        self.both += other.both;
+        self.predicted += other.predicted;
+        self.labelled += other.labelled;
+    }
+
+    fn dice(self) -> f64 {
+        match self.predicted + self.labelled {
+            0 => 1.0,
+            total => 2.0 * self.both as f64 / total as f64,
+        }
+    }
 }
 
 /// The mean Dice over `cases` of every candidate of a strategy, by name; the first is what predicts.
@@ -37,7 +65,7 @@ pub(crate) fn validate(
             let Some(label) = case.label() else { continue };
             let logits = window.predict(&candidate.networks, case.image().view(), &mut || true)?;
             let Some(logits) = logits else { continue };
-            let mut counts = [0u64; 3]; // both, predicted, labelled
+            let mut counts = Voxels::default();
             let mut mask = Array3::<u8>::zeros(label.raw_dim());
             let voxels = logits.lanes(Axis(0));
             for ((lane, &label), mask) in voxels.into_iter().zip(&label).zip(&mut mask) {
@@ -45,20 +73,15 @@ pub(crate) fn validate(
                 let predicted = lane.iter().skip(1).any(|&l| l > background);
                 let labelled = label > 0;
                 *mask = u8::from(predicted);
-                counts[0] += u64::from(predicted && labelled);
-                counts[1] += u64::from(predicted);
-                counts[2] += u64::from(labelled);
+                counts.both += u64::from(predicted && labelled);
+                counts.predicted += u64::from(predicted);
+                counts.labelled += u64::from(labelled);
             }
-            let [both, predicted, labelled] = counts.map(|c| c as f64);
-            let total = predicted + labelled;
-            let dice = if total == 0.0 {
-                1.0
-            } else {
-                2.0 * both / total
-            };
+            let dice = counts.dice();
             sum += dice;
             counted += 1;
             if index == 0 {
+                found.voxels.add(counts);
                 let case = Arc::clone(case);
                 found.extremes.see(Shown { case, dice, mask });
             }

@@ -1,12 +1,33 @@
 //! Watches the epochs of a run for trouble.
 
+use crate::validation::Voxels;
 use liseg_ssl::Sentinel;
 use std::collections::BTreeMap;
 
-/// What every run is watched for, whatever its strategy: a predictor that finds nothing in the cases
-/// kept back.
-const EMPTY_PREDICTION: &str = "no foreground voxel of the cases kept back was found; train longer, \
-     raise training.learning_rate, or check labels and normalization";
+/// What every run is watched for, whatever its strategy: a predictor that finds next to nothing in the cases
+/// kept back, or finds it elsewhere.
+fn trouble_of_predictions(found: Voxels) -> Option<String> {
+    let Voxels {
+        both,
+        predicted,
+        labelled,
+    } = found;
+    if labelled == 0 {
+        return None;
+    }
+    if predicted < labelled.div_ceil(100) {
+        return Some(format!(
+            "{predicted} voxels of the cases kept back are predicted to be foreground where {labelled} are; train \
+             longer, raise training.learning_rate, or check labels and normalization"
+        ));
+    }
+    (both == 0).then(|| {
+        format!(
+            "none of the {labelled} foreground voxels of the cases kept back is among the {predicted} that are predicted; \
+             check that labels lie on their images, or train longer"
+        )
+    })
+}
 
 /// Counts troubled epochs in a row; returns what has to be said now.
 ///
@@ -16,7 +37,7 @@ const EMPTY_PREDICTION: &str = "no foreground voxel of the cases kept back was f
 pub(crate) fn watch(
     sentinels: &[Sentinel],
     terms: &BTreeMap<String, f64>,
-    validation: Option<f64>,
+    validation: Option<Voxels>,
     counts: &mut BTreeMap<String, u32>,
 ) -> Vec<String> {
     let mut said = Vec::new();
@@ -39,15 +60,18 @@ pub(crate) fn watch(
             None => {}
         }
     }
-    if let Some(dice) = validation {
+    if let Some(voxels) = validation {
         let key = "validation".to_owned();
-        if dice > 0.0 {
-            counts.remove(&key);
-        } else {
-            let count = counts.entry(key).or_insert(0);
-            *count += 1;
-            if *count == 1 {
-                said.push(EMPTY_PREDICTION.to_owned());
+        match trouble_of_predictions(voxels) {
+            None => {
+                counts.remove(&key);
+            }
+            Some(message) => {
+                let count = counts.entry(key).or_insert(0);
+                *count += 1;
+                if *count == 1 {
+                    said.push(message);
+                }
             }
         }
     }
@@ -84,7 +108,21 @@ mod tests {
     #[test]
     fn an_empty_prediction_is_said() {
         let mut counts = BTreeMap::new();
-        let mut said = |dice| watch(&[], &epoch(0.1), Some(dice), &mut counts).len();
-        assert_eq!([said(0.0), said(0.0), said(0.5), said(0.0)], [1, 0, 0, 1]);
+        let mut said = |both, predicted| {
+            let voxels = Voxels {
+                both,
+                predicted,
+                labelled: 1000,
+            };
+            watch(&[], &epoch(0.1), Some(voxels), &mut counts)
+        };
+        assert!(said(0, 0)[0].starts_with("0 voxels of the cases"));
+        assert!(said(9, 9).is_empty(), "it was said");
+        assert!(said(500, 800).is_empty());
+        assert!(said(9, 9)[0].starts_with("9 voxels of the cases"));
+        assert!(said(10, 10).is_empty());
+        assert!(said(0, 800)[0].contains("none of the 1000"));
+        let unlabelled = Voxels::default();
+        assert!(watch(&[], &epoch(0.1), Some(unlabelled), &mut BTreeMap::new()).is_empty());
     }
 }

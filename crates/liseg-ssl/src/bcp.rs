@@ -136,9 +136,12 @@ impl Bcp {
             // What is seen in padding must not be the largest component, nor join two.
             label = label.f_mul(valid)?;
         }
+        let seen = label.f_gt(0)?;
         let label = clean(&label, self.config.connectivity)?;
         let mean = |t: &Tensor| mean_within(t, part.valid.as_ref());
-        context.record("pseudo_foreground", &mean(&label.f_gt(0)?)?, share)?;
+        let kept = mean(&label.f_gt(0)?)?;
+        context.record("pseudo_foreground", &kept, share)?;
+        context.record("cleaned_away", &mean(&seen)?.f_sub(&kept)?, share)?;
         let (_, confidence) = label_and_confidence(&logits)?;
         context.record("confidence", &mean(&confidence)?, share)?;
         Ok(Side {

@@ -414,9 +414,9 @@ impl Strategy for Cps {
             ..sentinel
         };
         vec![
-            Sentinel::empty_pseudo_labels(),
+            Sentinel::empty_ramped_pseudo_labels(),
             Sentinel::flooded_pseudo_labels(),
-            of_second(Sentinel::empty_pseudo_labels()),
+            of_second(Sentinel::empty_ramped_pseudo_labels()),
             of_second(Sentinel::flooded_pseudo_labels()),
             Sentinel {
                 term: "agreement",

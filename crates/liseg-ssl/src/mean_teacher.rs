@@ -197,7 +197,7 @@ impl Strategy for MeanTeacher {
 
     fn sentinels(&self) -> Vec<Sentinel> {
         vec![
-            Sentinel::empty_pseudo_labels(),
+            Sentinel::empty_ramped_pseudo_labels(),
             Sentinel::flooded_pseudo_labels(),
         ]
     }

@@ -46,8 +46,19 @@ impl Sentinel {
             trouble: Trouble::Below(1e-5),
             epochs: 2,
             message: "the pseudo labels hold no foreground, so the unlabelled patches teach that there \
-                      is none; start from weights that find the organ (network.weights), let the \
-                      pseudo-supervision rise more slowly (strategy.ramp), or train longer on labels first",
+                      is none; start from weights that find the organ (network.weights), such as those of \
+                      a supervised run on the same labels",
+        }
+    }
+
+    /// The same for a strategy whose pseudo-supervision rises over a `ramp`.
+    pub fn empty_ramped_pseudo_labels() -> Self {
+        Self {
+            message: "the pseudo labels hold no foreground, so the unlabelled patches teach that there \
+                      is none; let the pseudo-supervision rise more slowly (strategy.ramp), or start from \
+                      weights that find the organ (network.weights), such as those of a supervised run on \
+                      the same labels",
+            ..Self::empty_pseudo_labels()
         }
     }
 

@@ -20,9 +20,9 @@ use liseg_nn::tch::{Device, Tensor};
 use liseg_nn::{OptimiserConfig, SegmentationNet};
 use liseg_ssl::{
     AmplitudeAxes, Batch, Bcp, BcpConfig, Cps, CpsConfig, FrequencyWindow, Labelled, MeanTeacher,
-    MeanTeacherConfig, Midss, MidssConfig, PasteBox, Progress, StepContext, Strategy, Supervised,
-    SupervisedConfig, Unlabelled, WeakToStrong, WeakToStrongConfig, draw_kept, draw_spared,
-    mix_amplitudes,
+    MeanTeacherConfig, Midss, MidssConfig, PasteBox, Progress, Scope, StepContext, Strategy,
+    Supervised, SupervisedConfig, Unlabelled, Views, WeakToStrong, WeakToStrongConfig, draw_kept,
+    draw_spared, mix_amplitudes,
 };
 use liseg_volume::Seed;
 use rand::RngExt;
@@ -215,6 +215,29 @@ fn cross_pseudo_supervision() {
         let strategy = Cps::new(config.clone(), networks, adam()).unwrap();
         check_learner(strategy, (learner, start), (&batch, Seed(0)), &|theta| {
             objective(theta, &other)
+        });
+    }
+}
+
+#[test]
+fn cross_pseudo_supervision_on_views_of_ones_own() {
+    let config = CpsConfig {
+        loss: DiceCrossEntropy::cross_entropy(),
+        ramp: 1.0,
+        apply_to: Scope::Unlabelled,
+        views: Views::PerNetwork,
+        ..CpsConfig::default()
+    };
+    let batch = batch(2, UNLABELLED);
+    for (learner, start, other) in [(0, THETA, OTHER), (1, OTHER, THETA)] {
+        let networks = [network(THETA), network(OTHER)];
+        let strategy = Cps::new(config.clone(), networks, adam()).unwrap();
+        check_learner(strategy, (learner, start), (&batch, Seed(0)), &|theta| {
+            // The other network's labels of the weak view, on one's own strong one.
+            let taught = UNLABELLED.map(|patch| patch.map(|x| label(&other, x)));
+            let pseudo = voxels(&strong(learner), &taught);
+            cross_entropy(theta, &voxels(&LABELLED, &LABELS), 16.0)
+                + 1.5 * ramp(0.5) * cross_entropy(theta, &pseudo, 16.0)
         });
     }
 }

@@ -80,6 +80,64 @@ fn every_strategy_learns_a_toy() {
     }
 }
 
+/// Who reads `metrics.jsonl` sees whether pseudo labels are any good, whatever the strategy.
+#[test]
+fn every_strategy_without_labels_logs_what_its_pseudo_labels_are() {
+    for config in strategies() {
+        let mut strategy = build(&config);
+        // The last step: BCP is in its second phase.
+        let log = &train(strategy.as_mut(), 9..10, (1e-3, 2))[0];
+        for name in ["agreement", "confidence", "pseudo_foreground"] {
+            let expected = config.name() != "supervised";
+            assert_eq!(log.contains_key(name), expected, "{config:?}: {name}");
+            assert!(
+                log.get(name).is_none_or(|v| (0.0..=1.0).contains(v)),
+                "{log:?}"
+            );
+        }
+        let watched = strategy.sentinels();
+        let vitals = strategy.vitals().unwrap();
+        for sentinel in watched {
+            let logged = log.contains_key(sentinel.term);
+            let measured = vitals.iter().any(|(name, _)| *name == sentinel.term);
+            assert!(
+                logged || measured,
+                "{config:?}: {} is never seen",
+                sentinel.term
+            );
+        }
+    }
+}
+
+#[test]
+fn networks_that_have_become_one_are_noticed() {
+    let config = StrategyConfig::Cps(CpsConfig::default());
+    let cps = build(&config);
+    let distance = |cps: &dyn Strategy| {
+        let vitals = cps.vitals().unwrap();
+        vitals
+            .iter()
+            .find(|(name, _)| *name == "network_distance")
+            .unwrap()
+            .1
+    };
+    let said = |cps: &dyn Strategy| {
+        let of_weights = cps
+            .sentinels()
+            .into_iter()
+            .find(|s| s.term == "network_distance");
+        of_weights.unwrap().is_troubled(distance(cps))
+    };
+    assert!(distance(cps.as_ref()) > 0.1 && !said(cps.as_ref()));
+    let [first, second] = cps.learners() else {
+        panic!("two networks")
+    };
+    let (first, second) = (first.network().parameters(), second.network().parameters());
+    second.follow(first, 0.0).unwrap();
+    assert_eq!(distance(cps.as_ref()), 0.0);
+    assert!(said(cps.as_ref()));
+}
+
 #[test]
 fn micro_batches_change_the_order_of_sums_alone() {
     for config in strategies() {

@@ -4,7 +4,7 @@ use super::Trainer;
 use super::setup::{learning_rate, plan_for};
 use crate::predict::{describe_model, save_predictors};
 use crate::run::{EpochRecord, StepSeconds};
-use crate::validation::{by_name, validate};
+use crate::validation::{Voxels, by_name, validate};
 use crate::watch::watch;
 use crate::{Error, OnTrouble, Result};
 use liseg_data::{StoredCase, Subset};
@@ -19,7 +19,7 @@ impl Trainer<'_> {
         let epoch = self.progress.iteration / per_epoch - 1;
         let last = epoch + 1 == self.config.training.epochs;
         let due = (epoch + 1).is_multiple_of(self.config.validation.every) || last;
-        let (score, validation) = match due {
+        let (voxels, validation) = match due {
             true => self.validate()?.unzip(),
             false => (None, None),
         };
@@ -29,7 +29,7 @@ impl Trainer<'_> {
         let mut terms = p.means();
         terms.extend(vitals.iter().map(|&(name, value)| (name.to_owned(), value)));
         let sentinels = self.strategy.sentinels();
-        let warnings = watch(&sentinels, &terms, score, &mut p.troubles);
+        let warnings = watch(&sentinels, &terms, voxels, &mut p.troubles);
         let timed = p.parts.copying + p.parts.networks + p.parts.optimising;
         let record = EpochRecord {
             epoch,
@@ -73,8 +73,8 @@ impl Trainer<'_> {
         }
     }
 
-    /// Scores the cases kept back and keeps the best weights.
-    fn validate(&mut self) -> Result<Option<(f64, BTreeMap<String, f64>)>> {
+    /// Scores the cases kept back and keeps the best weights; what the first candidate found, and all scores.
+    fn validate(&mut self) -> Result<Option<(Voxels, BTreeMap<String, f64>)>> {
         let cases: Vec<Arc<StoredCase>> = self
             .roles
             .validation
@@ -101,7 +101,7 @@ impl Trainer<'_> {
                 &facts,
             )?;
         }
-        Ok(Some((*score, by_name(&scores))))
+        Ok(Some((found.voxels, by_name(&scores))))
     }
 
     pub(super) fn save(&self) -> Result<()> {
