@@ -139,7 +139,10 @@ pub(crate) fn training(device: Device) -> Result<String> {
                         format!("{size} {precision:?} {kept}: {seconds:.4} s, {peak:.2} GB")
                     }
                     // A small GPU cannot hold every one of them.
-                    Err(error) => format!("{size} {precision:?} {kept}: {error}"),
+                    Err(error) if format!("{error:#}").contains("out of memory") => {
+                        format!("{size} {precision:?} {kept}: does not fit into this GPU's memory")
+                    }
+                    Err(error) => return Err(error),
                 });
             }
         }
