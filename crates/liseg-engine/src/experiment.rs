@@ -24,4 +24,4 @@ pub use execute::{complete_run, result_table, run_experiment};
 pub use grid::{ExperimentPlan, Method, PlannedRun};
 pub use overview::Overview;
 pub use prepare::{Prepared, prepare, reopen};
-pub use table::{Level, ResultTable, Row, Versus};
+pub use table::{Change, Level, ResultTable, Row, Versus};

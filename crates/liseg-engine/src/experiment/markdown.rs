@@ -1,12 +1,13 @@
 //! The table as text.
 
 use super::overview::difference;
-use super::table::{Level, ResultTable, Row};
+use super::table::{Change, Level, ResultTable, Row};
 
 /// Headings of the CSV file.
 const COLUMNS: &str = "method,labels,phase,distribution,n,without_mask,runs,dice,dice_low,dice_high,\
 dice_sd_of_seeds,hd,hd_low,hd_high,hd95,hd95_low,hd95_high,control,dice_difference,difference_low,\
-difference_high,better,worse,p,p_holm,paper_dice,paper_hd";
+difference_high,better,worse,p,p_holm,hd_difference,hd_difference_low,hd_difference_high,hd_p,\
+hd95_difference,hd95_difference_low,hd95_difference_high,hd95_p,paper_dice,paper_hd";
 
 impl ResultTable {
     /// The table as comma-separated values; what is unknown is empty.
@@ -32,17 +33,25 @@ impl ResultTable {
             fields.extend(level(&row.hd));
             fields.extend(level(&row.hd95));
             match &row.versus {
-                Some(v) => fields.extend([
-                    format!("\"{}\"", v.control.replace('"', "\"\"")),
-                    v.difference.mean.to_string(),
-                    v.difference.low.to_string(),
-                    v.difference.high.to_string(),
-                    v.better.to_string(),
-                    v.worse.to_string(),
-                    v.p.to_string(),
-                    v.p_holm.to_string(),
-                ]),
-                None => fields.extend(std::iter::repeat_n(String::new(), 8)),
+                Some(v) => {
+                    let change = |change: &Option<Change>| {
+                        let difference = level(&change.as_ref().map(|c| c.difference));
+                        let p = number(change.as_ref().map(|c| c.p));
+                        difference.into_iter().chain([p])
+                    };
+                    fields.extend([
+                        format!("\"{}\"", v.control.replace('"', "\"\"")),
+                        v.difference.mean.to_string(),
+                        v.difference.low.to_string(),
+                        v.difference.high.to_string(),
+                        v.better.to_string(),
+                        v.worse.to_string(),
+                        v.p.to_string(),
+                        v.p_holm.to_string(),
+                    ]);
+                    fields.extend(change(&v.hd).chain(change(&v.hd95)));
+                }
+                None => fields.extend(std::iter::repeat_n(String::new(), 16)),
             }
             fields.extend([
                 number(row.paper.map(|p| p[0])),
@@ -80,6 +89,8 @@ impl ResultTable {
             "HD95 mm",
             "difference",
             "p (Holm)",
+            "HD95 difference mm",
+            "p (HD95)",
         ];
         of_labels
             .into_iter()
@@ -136,7 +147,8 @@ impl ResultTable {
         format!(
             "{phantom}{others}{untrained}Means over patients, with 95 % bootstrap intervals; seeds and folds are averaged case by \
              case first. The difference is that of Dice from {} on the same patients, p is Wilcoxon's signed-rank test \
-             with Holm's correction over the table.",
+             with Holm's correction over the table; that of HD95 stands beside its difference, below zero where it is better, \
+             without correction.",
             self.baseline()
         )
     }
@@ -185,14 +197,18 @@ fn with_interval(level: &Option<Level>, digits: usize) -> String {
     })
 }
 
-fn against(row: &Row) -> [String; 2] {
-    match &row.versus {
-        Some(v) => {
-            let p = format!("{:.3}", v.p_holm);
-            [difference(&v.difference), p]
-        }
-        None => [String::new(), String::new()],
-    }
+fn against(row: &Row) -> [String; 4] {
+    let Some(versus) = &row.versus else {
+        return Default::default();
+    };
+    let p = |p: f64| format!("{p:.3}");
+    let of_hd95 = versus.hd95.as_ref();
+    [
+        difference(&versus.difference, 3),
+        p(versus.p_holm),
+        of_hd95.map_or("–".into(), |c| difference(&c.difference, 1)),
+        of_hd95.map_or("–".into(), |c| p(c.p)),
+    ]
 }
 
 #[cfg(test)]
@@ -229,6 +245,17 @@ mod tests {
                 worse: 2,
                 p: 0.2,
                 p_holm: 0.4,
+                hd: None,
+                hd95: Some(Change {
+                    difference: Level {
+                        mean: -3.0,
+                        low: -7.25,
+                        high: 1.0,
+                    },
+                    better: 5,
+                    worse: 1,
+                    p: 0.09,
+                }),
             }),
             paper: Some([0.9685, 25.56]),
         };
@@ -262,6 +289,7 @@ mod tests {
         let mut table = table();
         let text = table.markdown();
         assert!(text.contains("0.9685 / 25.56") && text.contains("+0.020 [−0.010, +0.050]"));
+        assert!(text.contains("| −3.0 [−7.2, +1.0] | 0.090 |"), "{text}");
         table.rows[0].paper = None;
         table.phantom = true;
         let text = table.markdown();

@@ -101,13 +101,13 @@ fn text(row: &Row) -> String {
         return dice;
     };
     let star = if versus.p_holm < 0.05 { "*" } else { "" };
-    format!("{dice}\n{}{star}", difference(&versus.difference))
+    format!("{dice}\n{}{star}", difference(&versus.difference, 3))
 }
 
 /// A difference with its interval.
-pub(super) fn difference(found: &Level) -> String {
+pub(super) fn difference(found: &Level, digits: usize) -> String {
     let Level { mean, low, high } = found;
-    format!("{mean:+.3} [{low:+.3}, {high:+.3}]").replace('-', "−")
+    format!("{mean:+.digits$} [{low:+.digits$}, {high:+.digits$}]").replace('-', "−")
 }
 
 #[cfg(test)]
@@ -140,6 +140,8 @@ mod tests {
                 worse: 0,
                 p: p_holm,
                 p_holm,
+                hd: None,
+                hd95: None,
             }),
             paper: None,
         }

@@ -21,7 +21,20 @@ pub struct Level {
     pub high: f64,
 }
 
-/// What a method changes against its control, in Dice, on the same patients.
+/// What a method changes in a distance against its control, on the same patients.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Change {
+    /// Mean difference in mm with its interval: below zero is better.
+    pub difference: Level,
+    /// Patients in which the method is better.
+    pub better: usize,
+    /// Patients in which it is worse.
+    pub worse: usize,
+    /// Wilcoxon's signed-rank test, two-sided, by itself.
+    pub p: f64,
+}
+
+/// What a method changes against its control, on the same patients; counts and tests are of Dice.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Versus {
     /// The control.
@@ -36,6 +49,10 @@ pub struct Versus {
     pub p: f64,
     /// The same after Holm's correction over the whole table.
     pub p_holm: f64,
+    /// What changes in the Hausdorff distance; `None` where no patient has one of both.
+    pub hd: Option<Change>,
+    /// What changes in its 95th percentile.
+    pub hd95: Option<Change>,
 }
 
 /// A method on one phase, inside or outside the distribution.
@@ -276,11 +293,18 @@ fn row(
         let found = methods.find(|m| m.method == "method" && m.measure == measure)?;
         found.mean.as_ref().map(interval)
     };
+    let pair = |measure| comparison.pairs.iter().find(|p| p.measure == measure);
+    let change = |measure| {
+        let pair = pair(measure).filter(|pair| pair.n > 0)?;
+        Some(Change {
+            difference: interval(&pair.mean),
+            better: pair.better,
+            worse: pair.worse,
+            p: pair.test.p,
+        })
+    };
     let versus = control.and_then(|(name, _)| {
-        let pair = comparison
-            .pairs
-            .iter()
-            .find(|p| p.measure == Measure::Dice)?;
+        let pair = pair(Measure::Dice)?;
         Some(Versus {
             control: name.clone(),
             difference: interval(&pair.mean),
@@ -288,6 +312,8 @@ fn row(
             worse: pair.worse,
             p: pair.test.p,
             p_holm: pair.p_holm,
+            hd: change(Measure::Hd),
+            hd95: change(Measure::Hd95),
         })
     });
     let empty = own
@@ -379,6 +405,7 @@ mod tests {
                 "1".to_owned(),
                 CaseMetrics {
                     dice: Some(dice),
+                    hd95: Some(100.0 * (1.0 - dice)),
                     ..CaseMetrics::default()
                 },
             )]),
@@ -420,5 +447,10 @@ mod tests {
         let versus = row.versus.unwrap();
         assert_eq!((versus.better, versus.worse, row.n), (6, 0, 6));
         assert!(versus.difference.low > 0.0 && versus.p < 0.04);
+        // A distance is better where it is shorter; cases here have no plain one.
+        let hd95 = versus.hd95.unwrap();
+        assert!(hd95.difference.high < 0.0 && hd95.p < 0.04);
+        assert!((hd95.difference.mean + 100.0 * versus.difference.mean).abs() < 1e-9);
+        assert_eq!((hd95.better, hd95.worse, versus.hd), (6, 0, None));
     }
 }
