@@ -1,7 +1,7 @@
 //! The table as text.
 
 use super::overview::difference;
-use super::table::{Change, Level, ResultTable, Row};
+use super::table::{Change, Level, ResultTable, Row, Versus};
 
 /// Headings of the CSV file.
 const COLUMNS: &str = "method,labels,phase,distribution,n,without_mask,runs,dice,dice_low,dice_high,\
@@ -87,10 +87,7 @@ impl ResultTable {
             "DSC",
             "HD mm",
             "HD95 mm",
-            "difference",
             "p (Holm)",
-            "HD95 difference mm",
-            "p (HD95)",
         ];
         of_labels
             .into_iter()
@@ -108,13 +105,16 @@ impl ResultTable {
             figures.unwrap_or_default()
         });
         let names = [&row.phase, &row.distribution, &row.method].map(Clone::clone);
+        let versus = row.versus.as_ref();
+        let change = |of: fn(&Versus) -> &Option<Change>| Some(&of(versus?).as_ref()?.difference);
         let levels = [
             row.n.to_string(),
-            with_interval(&row.dice, 3),
-            with_interval(&row.hd, 1),
-            with_interval(&row.hd95, 1),
+            with_change(&row.dice, versus.map(|v| &v.difference), 3),
+            with_change(&row.hd, change(|v| &v.hd), 1),
+            with_change(&row.hd95, change(|v| &v.hd95), 1),
+            versus.map_or(String::new(), |v| format!("{:.3}", v.p_holm)),
         ];
-        let always = names.into_iter().chain(levels).chain(against(row));
+        let always = names.into_iter().chain(levels);
         of_labels
             .into_iter()
             .chain(always)
@@ -146,9 +146,8 @@ impl ResultTable {
         };
         format!(
             "{phantom}{others}{untrained}Means over patients, with 95 % bootstrap intervals; seeds and folds are averaged case by \
-             case first. The difference is that of Dice from {} on the same patients, p is Wilcoxon's signed-rank test \
-             with Holm's correction over the table; that of HD95 stands beside its difference, below zero where it is better, \
-             without correction.",
+             case first. Below stands the difference from {} on the same patients; distances are better below zero. p is Wilcoxon's \
+             signed-rank test of Dice with Holm's correction over the table; table.csv has those of distances.",
             self.baseline()
         )
     }
@@ -197,24 +196,18 @@ fn with_interval(level: &Option<Level>, digits: usize) -> String {
     })
 }
 
-fn against(row: &Row) -> [String; 4] {
-    let Some(versus) = &row.versus else {
-        return Default::default();
-    };
-    let p = |p: f64| format!("{p:.3}");
-    let of_hd95 = versus.hd95.as_ref();
-    [
-        difference(&versus.difference, 3),
-        p(versus.p_holm),
-        of_hd95.map_or("–".into(), |c| difference(&c.difference, 1)),
-        of_hd95.map_or("–".into(), |c| p(c.p)),
-    ]
+/// A mean, and below it what changes against the control.
+fn with_change(level: &Option<Level>, change: Option<&Level>, digits: usize) -> String {
+    let own = with_interval(level, digits);
+    match change {
+        Some(change) => format!("{own}\n{}", difference(change, digits)),
+        None => own,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experiment::Versus;
 
     fn table() -> ResultTable {
         let level = Level {
@@ -289,7 +282,10 @@ mod tests {
         let mut table = table();
         let text = table.markdown();
         assert!(text.contains("0.9685 / 25.56") && text.contains("+0.020 [−0.010, +0.050]"));
-        assert!(text.contains("| −3.0 [−7.2, +1.0] | 0.090 |"), "{text}");
+        assert!(
+            text.contains("0.9 [0.8, 0.9] −3.0 [−7.2, +1.0] |"),
+            "{text}"
+        );
         table.rows[0].paper = None;
         table.phantom = true;
         let text = table.markdown();
