@@ -1,6 +1,7 @@
 //! Bidirectional copy-paste.
 
 use crate::boxes::grid;
+use crate::ramp::steps_of_share;
 use crate::{Batch, BatchRequest, Candidate, Decay, Error, Learner, PasteBox, Result, StepContext};
 use crate::{Labelled, Progress, RegionDice, Sentinel, Strategy, Teacher, Unlabelled};
 use crate::{clean, hard_labels, label_and_confidence, mean_within, paste, region_cross_entropy};
@@ -72,7 +73,7 @@ impl BcpConfig {
 
     /// Whether this step belongs to the first phase.
     fn is_pretraining(&self, progress: Progress) -> bool {
-        (progress.iteration as f64) < self.pretraining * progress.iterations as f64
+        progress.iteration < steps_of_share(self.pretraining, progress.iterations)
     }
 }
 

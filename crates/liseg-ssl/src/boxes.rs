@@ -25,7 +25,8 @@ impl PasteBox {
 
     /// The sides of BCP's box, ⌊`share` · n⌋ voxels.
     pub fn sides_of_share(shape: [usize; 3], share: f64) -> [usize; 3] {
-        shape.map(|n| ((share * n as f64).floor() as usize).min(n))
+        // 0.29 of 100 voxels are 29: the product of floats may lie just below a whole number.
+        shape.map(|n| ((share * n as f64 + 1e-9).floor() as usize).min(n))
     }
 
     /// How many offsets of BCP's box there are along every axis: 0 up to one below this number.

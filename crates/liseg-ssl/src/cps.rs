@@ -1,6 +1,7 @@
 //! Cross pseudo supervision.
 
 use crate::boxes::grid;
+use crate::ramp::steps_of_share;
 use crate::{Batch, BatchRequest, Candidate, Error, Labelled, Learner, Result, StepContext};
 use crate::{
     Progress, Sentinel, Strategy, Trouble, Unlabelled, label_and_confidence, mean_within, paste,
@@ -144,7 +145,7 @@ impl CpsConfig {
 
     /// λ at this point of the run.
     fn weight_at(&self, progress: Progress) -> f64 {
-        let length = (self.ramp * progress.iterations as f64).round() as u64;
+        let length = steps_of_share(self.ramp, progress.iterations);
         self.weight * schedule::sigmoid_ramp(progress.iteration, length)
     }
 

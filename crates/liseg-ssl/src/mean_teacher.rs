@@ -1,5 +1,6 @@
 //! Mean teacher.
 
+use crate::ramp::steps_of_share;
 use crate::{Batch, BatchRequest, Candidate, Decay, Error, Learner, Result, StepContext};
 use crate::{Sentinel, Strategy, Teacher, label_and_confidence, mean_within};
 use liseg_nn::loss::{DeepSupervision, DiceCrossEntropy, Target};
@@ -154,7 +155,7 @@ impl Strategy for MeanTeacher {
             context.backward(&supervised, share)?;
         }
         let progress = context.progress();
-        let length = (self.config.ramp * progress.iterations as f64).round() as u64;
+        let length = steps_of_share(self.config.ramp, progress.iterations);
         let weight = self.config.weight * schedule::sigmoid_ramp(progress.iteration, length);
         for range in context.micro_batches(unlabelled.len()) {
             let share = range.len() as f64 / unlabelled.len() as f64;

@@ -3,16 +3,23 @@
 use crate::Progress;
 use liseg_nn::schedule::sigmoid_ramp;
 
-/// R(⌊i / (T / n)⌋, n): the sigmoid ramp over the whole run of T steps, in n stairs. Published
+/// R(⌊i n / T⌋, n): the sigmoid ramp over the whole run of T steps, in n stairs. Published
 /// medical baselines use 200 stairs.
 ///
 /// R(t, n) = exp(−5 (1 − t / n)²), from e⁻⁵ to 1.
 pub fn stepped_ramp(progress: Progress, stairs: u64) -> f64 {
-    if progress.iterations == 0 || stairs == 0 {
+    if progress.iterations == 0 {
         return 1.0;
     }
-    let stair = progress.iteration as f64 / (progress.iterations as f64 / stairs as f64);
-    sigmoid_ramp(stair.floor() as u64, stairs)
+    // In integers: the quotient of floats is one stair short at the end of some runs, as of 1885 steps.
+    let product = u128::from(progress.iteration) * u128::from(stairs);
+    let stair = product / u128::from(progress.iterations);
+    sigmoid_ramp(u64::try_from(stair).unwrap_or(u64::MAX), stairs)
+}
+
+/// The steps that a fraction of the run is, rounded to whole ones.
+pub(crate) fn steps_of_share(share: f64, iterations: u64) -> u64 {
+    (share * iterations as f64).round() as u64
 }
 
 /// i / T, in 0..=1.
@@ -38,6 +45,25 @@ mod tests {
             prop_assert!(iteration < iterations || value == 1.0);
             prop_assert!((0.0..=1.0).contains(&share_of_run(at(iteration))));
         }
+    }
+
+    #[test]
+    fn the_last_stair_is_the_whole_weight_at_the_end_of_every_run() {
+        for iterations in 1..5000 {
+            let progress = Progress {
+                iteration: iterations,
+                iterations,
+            };
+            assert_eq!(stepped_ramp(progress, 200), 1.0, "{iterations} steps");
+        }
+    }
+
+    #[test]
+    fn a_share_of_a_run_is_the_step_nearest_to_it() {
+        assert_eq!(steps_of_share(0.07, 100), 7, "0.07 * 100.0 is above 7");
+        assert_eq!(steps_of_share(0.29, 100), 29, "0.29 * 100.0 is below 29");
+        assert_eq!(steps_of_share(1.0, 1885), 1885);
+        assert_eq!(steps_of_share(0.0, 1885), 0);
     }
 
     #[test]
