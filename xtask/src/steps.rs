@@ -5,7 +5,7 @@ use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use crate::failure::{Failure, Result};
-use crate::tally::Tally;
+use crate::tally::{Runner, Tally};
 use crate::workspace::Workspace;
 
 /// One cargo command of a chore.
@@ -14,7 +14,7 @@ pub(crate) struct Step {
     name: String,
     arguments: Vec<String>,
     variable: Option<(&'static str, String)>,
-    counts_tests: bool,
+    runner: Option<Runner>,
 }
 
 impl Step {
@@ -24,7 +24,7 @@ impl Step {
             name: name.into(),
             arguments: arguments.split_whitespace().map(String::from).collect(),
             variable: None,
-            counts_tests: false,
+            runner: None,
         }
     }
 
@@ -42,9 +42,9 @@ impl Step {
     }
 
     /// Reads the closing lines of the test runner.
-    pub(crate) fn counting_tests(self) -> Self {
+    pub(crate) fn counting_tests(self, runner: Runner) -> Self {
         Self {
-            counts_tests: true,
+            runner: Some(runner),
             ..self
         }
     }
@@ -106,10 +106,9 @@ impl<'a> Steps<'a> {
         println!("\n== {}: {}", step.name, step.typed());
         let begun = Instant::now();
         let mut command = step.command(self.workspace);
-        let status = if step.counts_tests {
-            run_counting(command, &mut self.tally)
-        } else {
-            command.status()
+        let status = match step.runner {
+            Some(runner) => run_counting(command, runner, &mut self.tally),
+            None => command.status(),
         };
         let success = status.as_ref().is_ok_and(ExitStatus::success);
         self.done
@@ -153,7 +152,7 @@ fn summary(done: &[(String, Duration, bool)]) -> String {
 }
 
 /// Runs `command`, passing on what it prints and counting tests in it.
-fn run_counting(mut command: Command, tally: &mut Tally) -> io::Result<ExitStatus> {
+fn run_counting(mut command: Command, runner: Runner, tally: &mut Tally) -> io::Result<ExitStatus> {
     let (reader, writer) = io::pipe()?;
     let unset = |name| std::env::var_os(name).is_none();
     if io::stdout().is_terminal() && unset("NO_COLOR") && unset("CARGO_TERM_COLOR") {
@@ -167,7 +166,7 @@ fn run_counting(mut command: Command, tally: &mut Tally) -> io::Result<ExitStatu
         let line = line?;
         stdout.write_all(&line)?;
         stdout.write_all(b"\n")?;
-        tally.read(&String::from_utf8_lossy(&line));
+        tally.read(&String::from_utf8_lossy(&line), runner);
     }
     stdout.flush()?;
     child.wait()
@@ -193,7 +192,7 @@ mod tests {
         let workspace = Workspace::find();
         let mut steps = Steps::new(&workspace);
         steps
-            .run(&Step::new("version", "--version").counting_tests())
+            .run(&Step::new("version", "--version").counting_tests(Runner::Libtest))
             .unwrap();
         let message = steps
             .run(&Step::new("odd", "--no-such-flag"))
