@@ -10,8 +10,10 @@ Usage: cargo xtask <CHORE>
   setup            find libtorch 2.11.0, or install it into .venv, and link it as .libtorch;
                    the order is LIBTORCH, a Python with torch 2.11.0, PyPI
   setup --check    print the libtorch in use, change nothing
-  test             format, lints, tests, documentation, handbook and examples
-  test --quick     without documentation, handbook and examples
+  test             format, lints, tests, documentation, handbook and examples; LISEG_DATA names the folder of
+                   the data packs, where there is one
+  test --quick     format, lints, and tests but for those of the command from end to end
+  test --long      as test, with fresh property tests, sixteen times as many, and sixty times the damaged input
   book             the handbook as a website in target/book, its links followed; takes mdBook 0.5 from the
                    PATH or from PyPI
   demo [-- ARGS]   liseg demo ARGS, in release mode
@@ -39,6 +41,17 @@ const FUZZ_TARGETS: [&str; 6] = [
     "safetensors",
 ];
 
+/// How much `test` checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// For the working day.
+    Quick,
+    /// For a change.
+    Whole,
+    /// For a night.
+    Long,
+}
+
 /// What the caller asked for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Chore {
@@ -47,7 +60,7 @@ pub(crate) enum Chore {
         check: bool,
     },
     Test {
-        quick: bool,
+        extent: Extent,
     },
     Book,
     Demo {
@@ -81,8 +94,15 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Chore
         ("help" | "-h" | "--help", _) | (_, ["-h" | "--help"]) => Ok(Chore::Help),
         ("setup", []) => Ok(Chore::Setup { check: false }),
         ("setup", ["--check"]) => Ok(Chore::Setup { check: true }),
-        ("test", []) => Ok(Chore::Test { quick: false }),
-        ("test", ["--quick"]) => Ok(Chore::Test { quick: true }),
+        ("test", []) => Ok(Chore::Test {
+            extent: Extent::Whole,
+        }),
+        ("test", ["--quick"]) => Ok(Chore::Test {
+            extent: Extent::Quick,
+        }),
+        ("test", ["--long"]) => Ok(Chore::Test {
+            extent: Extent::Long,
+        }),
         ("book", []) => Ok(Chore::Book),
         ("dist", []) => Ok(Chore::Dist),
         ("demo", []) => Ok(Chore::Demo {
@@ -159,7 +179,10 @@ mod tests {
     fn chores_and_their_flags_are_read() {
         assert_eq!(parsed("setup --check"), Ok(Chore::Setup { check: true }));
         assert_eq!(parsed("book"), Ok(Chore::Book));
-        assert_eq!(parsed("test"), Ok(Chore::Test { quick: false }));
+        let extent = Extent::Whole;
+        assert_eq!(parsed("test"), Ok(Chore::Test { extent }));
+        let extent = Extent::Long;
+        assert_eq!(parsed("test --long"), Ok(Chore::Test { extent }));
         assert_eq!(parsed("test --help"), Ok(Chore::Help));
         let python = Some("/bin/python".to_owned());
         let wanted = Chore::GpuCheck {

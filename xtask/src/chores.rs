@@ -6,78 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::failure::{Failure, Result};
-use crate::python;
 use crate::setup;
 use crate::steps::{Step, Steps};
 use crate::workspace::Workspace;
-
-/// All that a change must pass. One profile throughout: torch's bindings are compiled once.
-pub(crate) fn test(workspace: &Workspace, quick: bool) -> Result {
-    setup::run(workspace)?;
-    let nextest = python::on_path("cargo-nextest", env::var_os("PATH").as_deref()).is_some();
-    let mut steps = Steps::new(workspace);
-    let result = test_steps(workspace, quick, nextest)
-        .iter()
-        .try_for_each(|step| steps.run(step));
-    steps.print_summary();
-    result
-}
-
-fn test_steps(workspace: &Workspace, quick: bool, nextest: bool) -> Vec<Step> {
-    let tests = if nextest {
-        "nextest run --workspace --no-fail-fast"
-    } else {
-        "test --workspace --lib --bins --tests --examples --no-fail-fast"
-    };
-    let mut steps = vec![
-        Step::new("format", "fmt --all --check"),
-        Step::new("lints", "clippy --workspace --all-targets -- -D warnings"),
-        one_thread(Step::new("tests", tests)).counting_tests(),
-        one_thread(Step::new(
-            "doc tests",
-            "test --workspace --doc --no-fail-fast",
-        ))
-        .counting_tests(),
-    ];
-    if quick {
-        return steps;
-    }
-    let flags = env::var("RUSTDOCFLAGS").unwrap_or_default();
-    steps.push(
-        Step::new("documentation", "doc --workspace --no-deps")
-            .with_variable("RUSTDOCFLAGS", format!("{flags} -D warnings").trim_start()),
-    );
-    steps.push(Step::new("handbook", "xtask book"));
-    let examples = workspace.examples();
-    if !examples.is_empty() {
-        // Not of their package alone: with the features of the whole workspace, as the tests have built them.
-        steps.push(Step::new("build examples", "build --workspace --examples"));
-    }
-    steps.extend(examples.iter().map(|name| {
-        let run = format!("run --quiet --example {name}");
-        Step::new(format!("example {name}"), &run)
-    }));
-    // As a package of someone else's: no member of the workspace, `liseg` its only word for all crates.
-    let outside = "--manifest-path examples/custom_strategy/Cargo.toml";
-    steps.extend([
-        Step::new("format outside", &format!("fmt {outside} --check")),
-        Step::new(
-            "lints outside",
-            &format!("clippy {outside} --target-dir target --all-targets -- -D warnings"),
-        ),
-        Step::new(
-            "example custom_strategy",
-            &format!("run --quiet {outside} --target-dir target"),
-        ),
-    ]);
-    steps
-}
-
-/// Tests run side by side, one process for each core; torch's threads in each would wait for one
-/// another most of the time.
-fn one_thread(step: Step) -> Step {
-    step.with_variable("OMP_NUM_THREADS", "1")
-}
 
 pub(crate) fn demo(workspace: &Workspace, arguments: &[String]) -> Result {
     setup::run(workspace)?;
@@ -214,16 +145,5 @@ mod tests {
         assert_eq!(target_in_metadata(json), Some("/checkout/target".into()));
         assert_eq!(target_in_metadata("{}"), None);
         assert!(target_folder(&Workspace::find()).unwrap().is_absolute());
-    }
-
-    #[test]
-    fn quick_leaves_out_documentation_and_examples() {
-        let root = tempfile::tempdir().unwrap();
-        fs::create_dir(root.path().join("examples")).unwrap();
-        let manifest = "[package]\nname = \"examples\"\n[[example]]\nname = \"resample\"\n";
-        fs::write(root.path().join("examples/Cargo.toml"), manifest).unwrap();
-        let workspace = Workspace::at(root.path());
-        assert_eq!(test_steps(&workspace, true, true).len(), 4);
-        assert_eq!(test_steps(&workspace, false, false).len(), 11);
     }
 }

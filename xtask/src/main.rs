@@ -11,6 +11,7 @@
 
 mod arguments;
 mod book;
+mod checks;
 mod chores;
 mod failure;
 mod fuzz;
@@ -56,7 +57,7 @@ fn run(chore: Chore) -> Result {
         }
         Chore::Setup { check: true } => setup::check(&workspace),
         Chore::Setup { check: false } => setup::run(&workspace),
-        Chore::Test { quick } => chores::test(&workspace, quick),
+        Chore::Test { extent } => checks::run(&workspace, extent),
         Chore::Book => book::build(&workspace),
         Chore::Demo { arguments } => chores::demo(&workspace, &arguments),
         Chore::Bench { arguments } => chores::bench(&workspace, &arguments),

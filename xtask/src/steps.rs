@@ -13,7 +13,7 @@ use crate::workspace::Workspace;
 pub(crate) struct Step {
     name: String,
     arguments: Vec<String>,
-    variable: Option<(&'static str, String)>,
+    variables: Vec<(&'static str, String)>,
     runner: Option<Runner>,
 }
 
@@ -23,7 +23,7 @@ impl Step {
         Self {
             name: name.into(),
             arguments: arguments.split_whitespace().map(String::from).collect(),
-            variable: None,
+            variables: Vec::new(),
             runner: None,
         }
     }
@@ -34,11 +34,9 @@ impl Step {
         self
     }
 
-    pub(crate) fn with_variable(self, name: &'static str, value: impl Into<String>) -> Self {
-        Self {
-            variable: Some((name, value.into())),
-            ..self
-        }
+    pub(crate) fn with_variable(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.variables.push((name, value.into()));
+        self
     }
 
     /// Reads the closing lines of the test runner.
@@ -52,20 +50,20 @@ impl Step {
     fn command(&self, workspace: &Workspace) -> Command {
         let mut command = workspace.cargo();
         command.args(&self.arguments);
-        if let Some((name, value)) = &self.variable {
+        for (name, value) in &self.variables {
             command.env(name, value);
         }
         command
     }
 
     /// The step as one types it at the root of the checkout.
-    fn typed(&self) -> String {
-        let variable = self
-            .variable
+    pub(crate) fn typed(&self) -> String {
+        let variables = self
+            .variables
             .iter()
             .map(|(name, value)| format!("{name}={}", quoted(value)));
         let arguments = self.arguments.iter().map(|argument| quoted(argument));
-        variable
+        variables
             .chain(["cargo".to_owned()])
             .chain(arguments)
             .collect::<Vec<_>>()

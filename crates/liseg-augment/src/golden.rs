@@ -1,7 +1,7 @@
 //! Parity with the reference implementation of nnU-Net's augmentation (batchgeneratorsv2 0.3.6),
 //! and of v1's (batchgenerators 0.25), on recorded inputs, parameters and outputs.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use ndarray::{Array3, Array4, ArrayD, Axis, IxDyn};
 use safetensors::{Dtype, SafeTensors};
@@ -19,13 +19,8 @@ struct Group {
 }
 
 impl Group {
-    /// `None`, with a note, where the recordings are not at hand.
-    fn open(name: &str) -> Option<Self> {
-        let Some(data) = std::env::var_os("LISEG_DATA") else {
-            println!("skipped: LISEG_DATA is not set");
-            return None;
-        };
-        let folder = PathBuf::from(data).join("../reference/golden/nnunet");
+    fn open(name: &str) -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/nnunet");
         let text = std::fs::read_to_string(folder.join(format!("{name}.json"))).unwrap();
         let Value::Object(mut root) = serde_json::from_str(&text).unwrap() else {
             panic!()
@@ -34,7 +29,7 @@ impl Group {
             panic!()
         };
         let tensors = std::fs::read(folder.join(format!("{name}.safetensors"))).unwrap();
-        Some(Self { cases, tensors })
+        Self { cases, tensors }
     }
 
     fn of(&self, operation: &str) -> Vec<&Value> {
@@ -167,9 +162,7 @@ fn check_contrast(group: &Group, case: &Value) {
 
 #[test]
 fn gamma_agrees_with_the_reference() {
-    let Some(group) = Group::open("augment_v2") else {
-        return;
-    };
+    let group = Group::open("augment_v2");
     for case in group.of("gamma") {
         check_gamma(&group, case);
     }
@@ -177,9 +170,7 @@ fn gamma_agrees_with_the_reference() {
 
 #[test]
 fn contrast_and_brightness_agree_with_the_reference() {
-    let Some(group) = Group::open("augment_v2") else {
-        return;
-    };
+    let group = Group::open("augment_v2");
     for case in group.of("contrast") {
         check_contrast(&group, case);
     }
@@ -199,9 +190,7 @@ fn contrast_and_brightness_agree_with_the_reference() {
 
 #[test]
 fn blur_agrees_with_the_reference() {
-    let Some(group) = Group::open("augment_v2") else {
-        return;
-    };
+    let group = Group::open("augment_v2");
     for case in group.of("gaussian_kernel_1d") {
         let kernel = intensity::blur::kernel(number(&case["params"]["sigma"]));
         let expected = &case["outputs"]["kernel"];
@@ -228,9 +217,7 @@ fn blur_agrees_with_the_reference() {
 
 #[test]
 fn low_resolution_agrees_with_the_reference() {
-    let Some(group) = Group::open("augment_v2") else {
-        return;
-    };
+    let group = Group::open("augment_v2");
     for case in group.of("simulate_low_resolution") {
         let factors = per_channel(&case["params"]["scales"], numbers);
         let read_back = ReadBack::Linear;
@@ -240,9 +227,7 @@ fn low_resolution_agrees_with_the_reference() {
 
 #[test]
 fn mirror_agrees_with_the_reference() {
-    let Some(group) = Group::open("augment_v2") else {
-        return;
-    };
+    let group = Group::open("augment_v2");
     for case in group.of("mirror") {
         let listed = case["params"]["axes"].as_array().unwrap();
         let axes = [0, 1, 2].map(|axis: u64| listed.iter().any(|a| a.as_u64() == Some(axis)));
@@ -252,9 +237,7 @@ fn mirror_agrees_with_the_reference() {
 
 #[test]
 fn outside_is_masked_and_removed_as_in_the_reference() {
-    let Some(group) = Group::open("augment_v2") else {
-        return;
-    };
+    let group = Group::open("augment_v2");
     let label = |key: &Value| -> Array3<i8> {
         group
             .labels(key)
@@ -290,9 +273,7 @@ fn outside_is_masked_and_removed_as_in_the_reference() {
 
 #[test]
 fn affine_matrices_agree_with_the_reference() {
-    let Some(group) = Group::open("augment_v2") else {
-        return;
-    };
+    let group = Group::open("augment_v2");
     for case in group.of("affine_matrix") {
         let plane = case["params"]["dim"] == 2;
         for row in case["outputs"]["table"].as_array().unwrap() {
@@ -315,9 +296,7 @@ fn affine_matrices_agree_with_the_reference() {
 
 #[test]
 fn spatial_transforms_agree_with_the_reference() {
-    let Some(group) = Group::open("augment_v2") else {
-        return;
-    };
+    let group = Group::open("augment_v2");
     for case in group.of("spatial_transform") {
         let name = case["name"].as_str().unwrap();
         let mut image = group.floats(&case["inputs"]["image"]);
@@ -406,9 +385,7 @@ fn grid(params: &SpatialParams, sample: &Sample) -> Grid {
 
 #[test]
 fn elastic_fields_agree_with_the_reference() {
-    let Some(group) = Group::open("augment_v2") else {
-        return;
-    };
+    let group = Group::open("augment_v2");
     for case in group.of("elastic_field") {
         let mut noise = group.floats(&case["inputs"]["noise"]);
         let shape = noise.shape().to_vec().try_into().unwrap();
@@ -425,9 +402,7 @@ fn elastic_fields_agree_with_the_reference() {
 
 #[test]
 fn v1_intensity_transforms_agree_with_the_reference() {
-    let Some(group) = Group::open("augment_v1") else {
-        return;
-    };
+    let group = Group::open("augment_v1");
     for case in group.of("gamma_v1") {
         check_gamma(&group, case);
     }
@@ -457,9 +432,7 @@ fn v1_intensity_transforms_agree_with_the_reference() {
 
 #[test]
 fn v1_spatial_transforms_agree_with_the_reference() {
-    let Some(group) = Group::open("augment_v1") else {
-        return;
-    };
+    let group = Group::open("augment_v1");
     for case in group.of("spatial_transform_v1") {
         let name = case["name"].as_str().unwrap();
         let params = &case["params"];
@@ -544,9 +517,7 @@ fn v1_spatial_transforms_agree_with_the_reference() {
 
 #[test]
 fn initial_shapes_agree_with_the_reference() {
-    let Some(group) = Group::open("sampling") else {
-        return;
-    };
+    let group = Group::open("sampling");
     for case in group.of("initial_patch_size") {
         for row in case["outputs"]["table"].as_array().unwrap() {
             let limit = number(&row["rotation"]).to_degrees();

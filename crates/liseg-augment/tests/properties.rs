@@ -68,7 +68,6 @@ fn bits(sample: &Sample) -> Vec<u32> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
     fn a_patch_is_replayed_from_its_logged_parameters(

@@ -1,10 +1,5 @@
 //! Collections in other layouts, generated with everything that is odd about the real ones, imported
 //! and checked.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use liseg_data::{
     CaseAttributes, Dataset, DatasetDescription, Error, ImportOptions, ImportReport, Layout,

@@ -1,12 +1,6 @@
 //! Parity with MedPy, MONAI, Metrics Reloaded and SimpleITK on stored pairs of masks.
 //!
-//! The files lie in the repository's `tests/fixtures/metrics`; where the crate was taken without it,
-//! every test says so and passes.
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stderr,
-    reason = "a test that cannot read its files must fail loudly"
-)]
+//! The files lie in the repository's `tests/fixtures/metrics`.
 
 use liseg_metrics::{
     Convention, Counts, EmptyPolicy, Error, MeanRule, PercentileRule, Points, Settings,
@@ -19,13 +13,8 @@ use nifti::{IntoNdArray, NiftiObject, ReaderOptions};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-fn golden() -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/metrics");
-    if !folder.is_dir() {
-        eprintln!("skipped: {} is missing", folder.display());
-        return None;
-    }
-    Some(folder)
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/metrics")
 }
 
 fn json(path: PathBuf) -> Value {
@@ -114,7 +103,7 @@ fn pairs(folder: &Path) -> Vec<Pair> {
 
 #[test]
 fn counts_and_overlap() {
-    let Some(golden) = golden() else { return };
+    let golden = golden();
     for pair in pairs(&golden) {
         let [p, r] = pair.masks();
         let counts = Counts::of_masks(p.view(), r.view()).unwrap();
@@ -155,7 +144,7 @@ fn counts_and_overlap() {
 
 #[test]
 fn surface_distances_by_every_rule() {
-    let Some(golden) = golden() else { return };
+    let golden = golden();
     let boundary = |connectivity, outside| SurfaceRule {
         points: Points::Boundary(connectivity),
         targets: Points::Boundary(connectivity),
@@ -369,7 +358,7 @@ fn agrees(
 
 #[test]
 fn conventions_reproduce_their_libraries() {
-    let Some(golden) = golden() else { return };
+    let golden = golden();
     let pairs = pairs(&golden);
     for (place, rule, take) in library_values() {
         let compared = pairs
@@ -387,7 +376,7 @@ fn conventions_reproduce_their_libraries() {
 /// decides between that distance and the next: the library's is one of those just below and above.
 #[test]
 fn the_area_weighted_median_is_that_of_surface_distance_but_for_rounding() {
-    let Some(golden) = golden() else { return };
+    let golden = golden();
     let rule = Convention::SurfaceDistance.rule();
     let (mut decided, mut tied) = (0, 0);
     for pair in pairs(&golden) {
@@ -411,7 +400,7 @@ fn the_area_weighted_median_is_that_of_surface_distance_but_for_rounding() {
 
 #[test]
 fn surface_dice_reproduces_its_libraries_at_every_tolerance() {
-    let Some(golden) = golden() else { return };
+    let golden = golden();
     let pairs = pairs(&golden);
     let (voxels, dual_grid) = (Convention::Monai.rule(), Convention::SurfaceDistance.rule());
     for tolerance in ["0.5", "1.0", "2.0", "3.0", "5.0", "10.0"] {
@@ -446,7 +435,7 @@ fn surface_dice_reproduces_its_libraries_at_every_tolerance() {
 
 #[test]
 fn the_dual_grid_has_as_many_points_as_surface_distance() {
-    let Some(golden) = golden() else { return };
+    let golden = golden();
     let mut checked = 0;
     for pair in pairs(&golden) {
         let expected = &pair.values["surface_distance"];
@@ -469,7 +458,7 @@ fn the_dual_grid_has_as_many_points_as_surface_distance() {
 
 #[test]
 fn cases_agree_with_the_measures() {
-    let Some(golden) = golden() else { return };
+    let golden = golden();
     let settings = Settings {
         empty: EmptyPolicy::Exclude,
         nsd_tolerance_mm: 2.0,
@@ -506,7 +495,7 @@ fn cases_agree_with_the_measures() {
 
 #[test]
 fn percentiles_equal_numpy() {
-    let Some(golden) = golden() else { return };
+    let golden = golden();
     let statistics = json(golden.join("statistics.json"));
     let mut checked = 0;
     for (name, case) in statistics["percentiles"].as_object().unwrap() {

@@ -1,5 +1,4 @@
 //! Laws of the measures, each named by the test that draws cases for it.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use liseg_metrics::{Convention, Counts, PercentileRule, SurfaceDistances, SurfaceRule};
 use liseg_volume::Spacing;
@@ -54,7 +53,6 @@ fn rules() -> impl Iterator<Item = SurfaceRule> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn exchanging_prediction_and_reference_changes_no_measure([a, b] in masks()) {

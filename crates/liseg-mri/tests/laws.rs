@@ -1,5 +1,4 @@
 //! Laws of resampling, each named by the test that draws cases for it.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use liseg_mri::resample::{
     Interpolation, Resampling, SeparateZ, resample_array, resample_labels_array,
@@ -40,7 +39,6 @@ fn centre(i: usize, old: usize, new: usize) -> f64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn a_linear_ramp_is_exact_inside(

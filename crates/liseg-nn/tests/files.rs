@@ -1,10 +1,4 @@
 //! Weights in every file format, and what damaged or hostile files do: nothing but an error.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::float_cmp,
-    reason = "a test fails by panicking, and compares what was copied"
-)]
 
 use liseg_nn::tch::{Kind, Tensor};
 use liseg_nn::{Format, TensorMap, Weights, checkpoint, runtime};

@@ -1,9 +1,4 @@
 //! What must hold of losses and gradients whatever the numbers.
-#![allow(
-    clippy::unwrap_used,
-    clippy::float_cmp,
-    reason = "a test fails by panicking"
-)]
 
 use liseg_nn::loss::{DiceCrossEntropy, Target};
 use liseg_nn::tch::{Device, Kind, Tensor};

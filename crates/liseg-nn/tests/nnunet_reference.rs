@@ -1,13 +1,6 @@
 //! Losses, schedules and optimisers against the numbers of nnU-Net and PyTorch.
 //!
-//! The reference numbers lie beside the test data named by `LISEG_DATA`; without it these tests
-//! report that they were skipped.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "a test fails by panicking"
-)]
+//! The numbers lie in the repository's `tests/fixtures/nnunet`.
 
 use liseg_nn::loss::{DeepSupervision, DiceCrossEntropy, Target, downsample_target};
 use liseg_nn::tch::{Device, Kind, Tensor};
@@ -15,7 +8,7 @@ use liseg_nn::{
     Optimiser, OptimiserConfig, Parameters, TensorMap, checkpoint, clip_gradients, schedule,
 };
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::Path;
 
 struct Golden {
     cases: Vec<Value>,
@@ -23,19 +16,15 @@ struct Golden {
 }
 
 impl Golden {
-    fn read(group: &str) -> Option<Self> {
-        let Some(data) = std::env::var_os("LISEG_DATA") else {
-            eprintln!("skipped: LISEG_DATA is not set");
-            return None;
-        };
-        let folder = PathBuf::from(data).join("../reference/golden/nnunet");
+    fn read(group: &str) -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/nnunet");
         let text = std::fs::read_to_string(folder.join(format!("{group}.json"))).unwrap();
         let root: Value = serde_json::from_str(&text).unwrap();
         let (tensors, _) = checkpoint::read(&folder.join(format!("{group}.safetensors"))).unwrap();
-        Some(Self {
+        Self {
             cases: root["cases"].as_array().unwrap().clone(),
             tensors,
-        })
+        }
     }
 
     fn case(&self, name: &str) -> &Value {
@@ -61,9 +50,7 @@ fn leaf(tensor: &Tensor) -> Tensor {
 
 #[test]
 fn dice_and_cross_entropy_match() {
-    let Some(golden) = Golden::read("training") else {
-        return;
-    };
+    let golden = Golden::read("training");
     let cases = golden.cases.iter().filter(|c| c["op"] == "dice_ce_loss");
     let mut seen = 0;
     for case in cases {
@@ -121,9 +108,7 @@ fn dice_and_cross_entropy_match() {
 
 #[test]
 fn deep_supervision_matches() {
-    let Some(golden) = Golden::read("training") else {
-        return;
-    };
+    let golden = Golden::read("training");
     let case = golden.case("deep_supervision");
     let scales: Vec<Tensor> = (0..3)
         .map(|i| leaf(golden.tensor(&case["inputs"][format!("logits{i}")])))
@@ -193,9 +178,7 @@ fn the_whole_deep_supervision_is_the_sum_of_its_scales() {
 
 #[test]
 fn targets_are_brought_to_coarser_grids_exactly() {
-    let Some(golden) = Golden::read("augment_v2") else {
-        return;
-    };
+    let golden = Golden::read("augment_v2");
     for name in ["ds_targets", "ds_targets_odd"] {
         let case = golden.case(name);
         let labels = golden.tensor(&case["inputs"]["seg"]).to_kind(Kind::Int64);
@@ -216,9 +199,7 @@ fn targets_are_brought_to_coarser_grids_exactly() {
 
 #[test]
 fn the_schedule_and_sgd_with_clipping_match() {
-    let Some(golden) = Golden::read("training") else {
-        return;
-    };
+    let golden = Golden::read("training");
     for row in golden.case("poly_lr")["outputs"]["table"]
         .as_array()
         .unwrap()

@@ -1,9 +1,5 @@
 //! The page of a small study, and of less than that.
 
-#![allow(clippy::unwrap_used, reason = "a test")]
-
-mod sample;
-
 use liseg_metrics::Report;
 use liseg_report::{Error, EvaluationSpec, ReportSpec, RunSpec, TableSpec, write_report};
 use std::path::Path;
@@ -54,11 +50,11 @@ fn section<'a>(html: &'a str, anchor: &str) -> &'a str {
 #[test]
 fn a_study_makes_a_whole_page() {
     let folder = tempfile::tempdir().unwrap();
-    let spec = sample::study(folder.path());
+    let spec = crate::sample::study(folder.path());
     let out = folder.path().join("deep/report");
     let html = page(&spec, &out);
     let cases = section(&html, "cases");
-    for (case, phase, vendor) in sample::CASES {
+    for (case, phase, vendor) in crate::sample::CASES {
         let case = case.replace('<', "&lt;").replace('>', "&gt;");
         assert!(
             cases.contains(&case) && cases.contains(phase) && cases.contains(vendor),
@@ -131,7 +127,7 @@ fn a_study_makes_a_whole_page() {
 #[test]
 fn less_makes_a_page_too() {
     let folder = tempfile::tempdir().unwrap();
-    let study = sample::study(folder.path());
+    let study = crate::sample::study(folder.path());
     let out = folder.path().join("report");
     let mut spec = ReportSpec {
         runs: vec![],
@@ -182,7 +178,7 @@ fn less_makes_a_page_too() {
 #[test]
 fn a_group_of_all_cases_has_no_table_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
-    let spec = sample::study(folder.path());
+    let spec = crate::sample::study(folder.path());
     let out = folder.path().join("report");
     for evaluation in &spec.evaluations {
         let mut report = Report::read_json(&evaluation.metrics_file).unwrap();

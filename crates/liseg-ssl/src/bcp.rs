@@ -1,7 +1,7 @@
 //! Bidirectional copy-paste.
 
 use crate::boxes::grid;
-use crate::ramp::steps_of_share;
+use crate::ramp::share_of_run;
 use crate::{Batch, BatchRequest, Candidate, Decay, Error, Learner, PasteBox, Result, StepContext};
 use crate::{Labelled, Progress, RegionDice, Sentinel, Strategy, Teacher, Unlabelled};
 use crate::{clean, hard_labels, label_and_confidence, mean_within, paste, region_cross_entropy};
@@ -73,7 +73,7 @@ impl BcpConfig {
 
     /// Whether this step belongs to the first phase.
     fn is_pretraining(&self, progress: Progress) -> bool {
-        progress.iteration < steps_of_share(self.pretraining, progress.iterations)
+        share_of_run(progress) < self.pretraining
     }
 }
 

@@ -165,7 +165,6 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn boxes_of_a_share_lie_at_every_published_offset_and_at_no_other(
             seed: u64, z in 1usize..9, y in 1usize..9, x in 1usize..9, share in 0.0f64..=1.0,

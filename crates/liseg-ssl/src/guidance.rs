@@ -112,7 +112,6 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(48))]
 
         #[test]
         fn symmetric_guidance_is_a_part_of_what_is_sure(

@@ -65,7 +65,6 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn cleaning_is_idempotent_and_takes_a_subset(bits in proptest::collection::vec(0i64..2, 60)) {
             let label = Tensor::from_slice(&bits).view([1, 3, 4, 5]);

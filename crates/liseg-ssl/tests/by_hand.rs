@@ -3,17 +3,8 @@
 //! The network is logit_c = w_c x + b_c, so that p = 1 / (1 + exp(−(w₁ − w₀) x − (b₁ − b₀))) is all
 //! there is to know. The objective is written out as its publication has it; its gradient is taken by
 //! differences.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::float_cmp,
-    reason = "a test fails by panicking"
-)]
 
-mod common;
-
-use common::Pointwise;
+use crate::common::Pointwise;
 use liseg_morphology::Connectivity;
 use liseg_nn::loss::DiceCrossEntropy;
 use liseg_nn::tch::{Device, Tensor};

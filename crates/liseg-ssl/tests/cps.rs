@@ -1,15 +1,6 @@
 //! What always holds for cross pseudo supervision.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::float_cmp,
-    reason = "a test fails by panicking"
-)]
 
-mod common;
-
-use common::{Table, images};
+use crate::common::{Table, images};
 use liseg_nn::loss::DiceCrossEntropy;
 use liseg_nn::tch::{Device, Kind, Tensor};
 use liseg_nn::{OptimiserConfig, SegmentationNet};
@@ -111,7 +102,7 @@ fn by_hand(a: &Tensor, b: &Tensor) -> Tensor {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 3))]
 
     #[test]
     fn swapping_the_networks_swaps_losses_and_gradients(a in logits(), b in logits(), y in labels()) {
@@ -287,7 +278,7 @@ fn cutmix_without_a_box_is_plain_cps_on_the_first_half() {
 
 #[test]
 fn networks_with_views_of_their_own_may_start_equal_and_part() {
-    let networks = [common::stunet("a"), common::stunet("a")];
+    let networks = [crate::common::stunet("a"), crate::common::stunet("a")];
     let config = CpsConfig {
         views: Views::PerNetwork,
         ramp: 0.0,
@@ -295,7 +286,7 @@ fn networks_with_views_of_their_own_may_start_equal_and_part() {
     };
     let mut cps = Cps::new(config, networks, OptimiserConfig::adam()).unwrap();
     assert_eq!(cps.request().strong_views, 2);
-    cps.step(&common::patches(2, 2), &mut context(2, 1))
+    cps.step(&crate::common::patches(2, 2), &mut context(2, 1))
         .unwrap();
     cps.optimise(1e-3, 12.0).unwrap();
     let weights = |i: usize| cps.learners()[i].network().parameters();

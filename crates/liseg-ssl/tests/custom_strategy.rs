@@ -1,6 +1,5 @@
 //! A strategy written outside the crate: supervised training, and on unlabelled patches the network
 //! is asked to be sure of itself (entropy minimisation, Grandvalet & Bengio 2005).
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use liseg_nn::loss::{DiceCrossEntropy, Target};
 use liseg_nn::tch::{Device, Kind, Tensor};

@@ -1,15 +1,6 @@
 //! What holds for every strategy: exact resume, rest at rate zero, learning, memory, prediction.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::float_cmp,
-    reason = "a test fails by panicking"
-)]
 
-mod common;
-
-use common::{batch_for, build, equal, every_strategy, state, train};
+use crate::common::{batch_for, build, equal, every_strategy, state, train};
 use liseg_nn::TensorMap;
 use liseg_nn::tch::{Tensor, no_grad_guard};
 use liseg_ssl::{BcpConfig, CpsConfig, Progress, StepContext, Strategy, StrategyConfig, Views};

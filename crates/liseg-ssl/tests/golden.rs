@@ -2,17 +2,8 @@
 //!
 //! The numbers were computed in f64 by the formulas of the published codes; each case brings its
 //! tolerance.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::float_cmp,
-    reason = "a test fails by panicking"
-)]
 
-mod common;
-
-use common::{Table, golden, images};
+use crate::common::{Table, golden, images};
 use liseg_morphology::{Connectivity, connected_components};
 use liseg_nn::bridge::tensor_to_labels;
 use liseg_nn::loss::DiceCrossEntropy;

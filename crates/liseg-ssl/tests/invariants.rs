@@ -1,15 +1,6 @@
 //! What always holds for the other strategies and their pieces, whatever the numbers.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::float_cmp,
-    reason = "a test fails by panicking"
-)]
 
-mod common;
-
-use common::Pointwise;
+use crate::common::Pointwise;
 use liseg_morphology::Connectivity;
 use liseg_nn::loss::{DiceCrossEntropy, Target};
 use liseg_nn::tch::{Device, Kind, Tensor};
@@ -131,7 +122,7 @@ fn near(a: &Tensor, b: &Tensor) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 3))]
 
     #[test]
     fn dice_losses_lie_between_zero_and_one(x in logits(2), y in labels(2), m in mask()) {
@@ -374,7 +365,7 @@ proptest! {
 
 proptest! {
     // Every strategy in every case: a few suffice.
-    #![proptest_config(ProptestConfig::with_cases(6))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 10))]
 
     #[test]
     fn padding_changes_nothing(

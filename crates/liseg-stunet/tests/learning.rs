@@ -1,5 +1,4 @@
 //! Learning in narrow number formats, on a problem that a small network solves in seconds.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use liseg_nn::loss::{DeepSupervision, DiceCrossEntropy, Target};
 use liseg_nn::tch::{Device, Kind, Tensor};

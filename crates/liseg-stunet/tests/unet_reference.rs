@@ -1,5 +1,4 @@
 //! The plain U-Net against nnU-Net's own (dynamic_network_architectures): names, logits, gradients.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use liseg_nn::tch::{Device, Kind, Tensor};
 use liseg_nn::{Precision, SegmentationNet, Transfer, Weights, transfer};

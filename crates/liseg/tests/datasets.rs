@@ -1,13 +1,6 @@
 //! From a collection to preprocessed cases, with what goes wrong on the way.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
-mod common;
-
-use common::{liseg, path, stderr, stdout_json, write_config, write_dataset};
+use crate::common::{liseg, path, stderr, stdout_json, write_config, write_dataset};
 use std::path::Path;
 
 /// Text of every file of a store by name.

@@ -8,8 +8,8 @@
 //! A block `sh,setup` is for the reader's machine only, and one `sh,ignore` needs what no test has, as its
 //! page says; their calls of `liseg` are at least parsed, in the unit tests of the command.
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use crate::common::shared::study;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,10 +17,10 @@ use std::process::Command;
 /// What set-ups may call: a small dataset, a run on it, and settings with which a training takes seconds.
 const PRELUDE: &str = r#"
 small="--set network.widths=[4,4,8,8,8,8] --set training.epochs=1 --set training.iterations_per_epoch=2"
-dataset() { liseg phantom --quiet --out "$1" --patients 3 --labelled 2 --test 2; }
-data() { dataset "$1"; liseg preprocess --quiet "$1" --patch 16,64,64 --out data; }
+dataset() { cp -r "$study/dataset" "$1"; }
+data() { dataset "$1"; cp -r "$study/data" data; }
 config() { printf 'data = "data"\n[network]\n[strategy]\nname = "%s"\n' "$1" > "$1.toml"; }
-run() { config "$1"; liseg train --quiet "$1.toml" $small --out "runs/$1"; }
+run() { config "$1"; mkdir -p runs; cp -r "$study/runs/$1" "runs/$1"; }
 "#;
 
 macro_rules! pages {
@@ -139,6 +139,7 @@ fn run_script(name: &str, script: &str) -> tempfile::TempDir {
         .args(["-euo", "pipefail", "-c", &format!("{PRELUDE}{script}")])
         .current_dir(folder.path())
         .env("PATH", path)
+        .env("study", study())
         .output()
         .unwrap();
     assert!(

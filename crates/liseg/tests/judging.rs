@@ -1,13 +1,6 @@
 //! The verbs that look at data and at results: verify, phantom, compare, report.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
-mod common;
-
-use common::{liseg, path, stderr, stdout_json};
+use crate::common::{liseg, path, stderr, stdout_json};
 use liseg::metrics::{CaseMetrics, CaseResult, Report};
 use std::path::{Path, PathBuf};
 
@@ -182,7 +175,7 @@ fn a_phantom_passes_verification_and_a_damaged_one_does_not() {
 #[test]
 fn verify_writes_a_repaired_copy_and_leaves_the_dataset_alone() {
     let folder = tempfile::tempdir().unwrap();
-    let dataset = common::write_dataset(folder.path());
+    let dataset = crate::common::write_dataset(folder.path());
     let image = dataset.join("imagesUn/case_3_0000.nii.gz");
     let plain = dataset.join("imagesTs/case_5_0000.nii.gz");
     // A NaN in one image; in another a header whose bits per voxel and slope are wrong.
@@ -234,7 +227,7 @@ fn empty_masks_count_as_the_caller_says() {
         std::fs::create_dir(&folder).unwrap();
         folder
     });
-    let (_, mask) = common::scan(0);
+    let (_, mask) = crate::common::scan(0);
     let none = mask.map(|_| 0u8);
     let write = |folder: &Path, name: &str, mask: &liseg::volume::Volume<u8>| {
         liseg::mri::nifti::write_labels(folder.join(name), mask, None).unwrap();
@@ -275,7 +268,7 @@ fn mistakes_say_how_sure_a_network_is_of_them() {
         std::fs::create_dir(&folder).unwrap();
         folder
     });
-    let (_, mask) = common::scan(0);
+    let (_, mask) = crate::common::scan(0);
     let liver = mask.data().iter().filter(|&&v| v == 1).count() as f64;
     for case in ["a", "b", "c"] {
         let file = references.join(format!("{case}.nii.gz"));

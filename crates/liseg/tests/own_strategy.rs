@@ -1,14 +1,6 @@
 //! What the trainer gives to a strategy is what it asked for.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "a test fails by panicking"
-)]
 
-mod common;
-
-use common::preprocessed;
+use crate::common::preprocessed;
 use liseg::data::CaseStore;
 use liseg::engine::{RunConfig, TrainOptions, TrainOutcome, train_own};
 use liseg::nn::tch::Tensor;

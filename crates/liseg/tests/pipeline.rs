@@ -1,14 +1,6 @@
 //! The command from a dataset to measured masks.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "a test fails by panicking"
-)]
 
-mod common;
-
-use common::{liseg, path, preprocessed, scan, stderr, stdout_json, write_config};
+use crate::common::{liseg, path, preprocessed, scan, stderr, stdout_json, write_config};
 use liseg::mri::nifti::{read_header, read_labels, write_image};
 
 #[test]
@@ -96,7 +88,7 @@ fn from_a_dataset_to_measured_masks() {
 #[test]
 fn a_missing_prediction_counts_as_a_miss() {
     let folder = tempfile::tempdir().unwrap();
-    let dataset = common::write_dataset(folder.path());
+    let dataset = crate::common::write_dataset(folder.path());
     let masks = folder.path().join("masks");
     std::fs::create_dir(&masks).unwrap();
     std::fs::copy(

@@ -1,14 +1,8 @@
 //! Predicting cohorts: killed and resumed, in little memory, by several networks, from one file.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "a test fails by panicking"
-)]
 
-mod common;
-
-use common::{affine, command, liseg, path, preprocessed, scan, stderr, stdout_json, write_config};
+use crate::common::{
+    affine, command, liseg, path, preprocessed, scan, stderr, stdout_json, write_config,
+};
 use liseg::mri::nifti::{read_header, read_image, read_labels, write_image};
 use liseg::nn::Precision;
 use liseg::nn::tch::{Device, Kind};

@@ -1,14 +1,6 @@
 //! A run that was interrupted and resumed is the run that never was.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "a test fails by panicking"
-)]
 
-mod common;
-
-use common::{command, liseg, path, preprocessed, stderr, write_config};
+use crate::common::{command, liseg, path, preprocessed, stderr, write_config};
 use liseg::nn::tch::Device;
 use liseg::nn::{Precision, checkpoint, runtime};
 use liseg::ssl::StrategyConfig;

@@ -1,15 +1,7 @@
 //! A mock of a challenge's run of the container: patients without some phases, odd orientations,
 //! a read-only input, files that cannot be read.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "a test fails by panicking"
-)]
 
-mod common;
-
-use common::{liseg, path, preprocessed, scan, stderr, stdout_json, write_config};
+use crate::common::{liseg, path, preprocessed, scan, stderr, stdout_json, write_config};
 use liseg::mri::nifti::{read_header, read_labels, write_image};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

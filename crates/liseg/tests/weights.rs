@@ -1,14 +1,6 @@
 //! Pretrained weights: looking in, converting, starting a run from them.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "a test fails by panicking"
-)]
 
-mod common;
-
-use common::{liseg, path, preprocessed, stderr, stdout_json, write_config};
+use crate::common::{liseg, path, preprocessed, stderr, stdout_json, write_config};
 use liseg::nn::tch::Device;
 use liseg::nn::{SegmentationNet, TensorMap, Weights, checkpoint};
 use liseg::stunet::{StuNet, StuNetConfig};
@@ -201,11 +193,7 @@ fn weights_predict_once_their_plan_is_given() {
 
 #[test]
 fn published_containers_convert() {
-    let Some(data) = std::env::var_os("LISEG_DATA") else {
-        eprintln!("skipped: LISEG_DATA is not set");
-        return;
-    };
-    let reference = Path::new(&data).join("../reference/golden/stunet");
+    let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/stunet");
     let folder = tempfile::tempdir().unwrap();
     for name in [
         "tiny_isotropic_nnunet_v1.model",
@@ -349,10 +337,6 @@ fn gradients_that_are_no_numbers_end_the_run_and_name_its_cases() {
 
 #[test]
 fn half_precision_is_refused_where_there_is_no_gpu() {
-    if liseg::nn::runtime::cuda_devices().is_ok() {
-        eprintln!("skipped: there is a GPU");
-        return;
-    }
     let folder = tempfile::tempdir().unwrap();
     let data = preprocessed(folder.path());
     let config = write_config(folder.path(), &data, "supervised");

@@ -1,9 +1,9 @@
 //! A training strategy of one's own, on LiSeg's loader, trainer, checkpoints and prediction: entropy
 //! minimisation (Grandvalet & Bengio 2005). On unlabelled patches the network is asked to be sure.
 //!
-//!     cargo run --release --manifest-path examples/custom_strategy/Cargo.toml
+//!     cargo run --release --package custom_strategy
 //!
-//! It trains, is interrupted, goes on where it was, and predicts. The package stands outside of LiSeg's workspace and
+//! It trains, is interrupted, goes on where it was, and predicts. The package takes nothing from LiSeg's workspace and
 //! depends on `liseg` alone, as a package of yours would.
 
 use anyhow::{Result, ensure};

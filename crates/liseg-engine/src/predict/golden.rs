@@ -1,4 +1,4 @@
-//! nnU-Net's numbers, found through `LISEG_DATA`.
+//! nnU-Net's numbers.
 
 use super::export::{labels_on_source_grid, probabilities_on_source_grid};
 use super::gaussian::{Weighting, importance_map, importance_profile};
@@ -10,20 +10,16 @@ use liseg_nn::{Parameters, SegmentationNet, TensorMap, checkpoint};
 use liseg_volume::{Affine, Spacing, Volume};
 use ndarray::{Array3, Array4, Axis};
 use serde_json::{Value, from_value};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// The cases of a group with their tensors; `None` where there are no reference data.
-fn group(name: &str) -> Option<(Vec<Value>, TensorMap, PathBuf)> {
-    let Some(data) = std::env::var_os("LISEG_DATA") else {
-        eprintln!("skipped: LISEG_DATA is not set");
-        return None;
-    };
-    let folder = PathBuf::from(data).join("../reference/golden/nnunet");
+/// The cases of a group with their tensors, and the folder of both.
+fn group(name: &str) -> (Vec<Value>, TensorMap, PathBuf) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/nnunet");
     let text = std::fs::read_to_string(folder.join(format!("{name}.json"))).unwrap();
     let cases: Value = serde_json::from_str(&text).unwrap();
     let cases = cases["cases"].as_array().unwrap().clone();
     let (tensors, _) = checkpoint::read(&folder.join(format!("{name}.safetensors"))).unwrap();
-    Some((cases, tensors, folder))
+    (cases, tensors, folder)
 }
 
 fn of<'a>(cases: &'a [Value], op: &str) -> Vec<&'a Value> {
@@ -77,9 +73,7 @@ fn assert_close(
 
 #[test]
 fn importance_maps() {
-    let Some((cases, tensors, _)) = group("inference") else {
-        return;
-    };
+    let (cases, tensors, _) = group("inference");
     for case in of(&cases, "gaussian_importance_map") {
         let name = case["name"].as_str().unwrap();
         let patch: [usize; 3] = from_value(case["params"]["patch_size"].clone()).unwrap();
@@ -128,9 +122,7 @@ fn importance_maps() {
 
 #[test]
 fn tile_positions_and_padding() {
-    let Some((cases, tensors, _)) = group("inference") else {
-        return;
-    };
+    let (cases, tensors, _) = group("inference");
     let table = of(&cases, "sliding_window_steps")[0]["outputs"]["table"].clone();
     for row in table.as_array().unwrap() {
         let image: Vec<usize> = from_value(row["image_size"].clone()).unwrap();
@@ -253,9 +245,7 @@ impl TanhOfConvolution {
 
 #[test]
 fn sliding_windows() {
-    let Some((cases, tensors, _)) = group("inference") else {
-        return;
-    };
+    let (cases, tensors, _) = group("inference");
     for case in of(&cases, "sliding_window_logits") {
         let name = case["name"].as_str().unwrap();
         let (inputs, params) = (&case["inputs"], &case["params"]);
@@ -339,9 +329,7 @@ fn sliding_windows() {
 
 #[test]
 fn export_to_the_grid_of_the_file() {
-    let Some((cases, tensors, _)) = group("inference") else {
-        return;
-    };
+    let (cases, tensors, _) = group("inference");
     for case in of(&cases, "export_logits") {
         let (name, params) = (case["name"].as_str().unwrap(), &case["params"]);
         // Logits are in the transposed order: the image is put into it as well.
@@ -405,9 +393,7 @@ fn export_to_the_grid_of_the_file() {
 
 #[test]
 fn post_processing() {
-    let Some((cases, tensors, folder)) = group("evaluation") else {
-        return;
-    };
+    let (cases, tensors, folder) = group("evaluation");
     let affine = Affine::from_spacing(Spacing::ISOTROPIC_1MM);
     for case in of(&cases, "keep_largest_component") {
         let seg = array3(&tensors, &case["inputs"]["seg"]).mapv(|v| v as u8);

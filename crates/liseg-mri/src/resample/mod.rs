@@ -344,7 +344,6 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
         fn results_stay_in_range_and_do_not_depend_on_memory_order(

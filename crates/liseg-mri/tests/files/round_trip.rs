@@ -34,7 +34,6 @@ fn affines() -> impl Strategy<Value = Affine> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn images_come_back(
@@ -100,7 +99,6 @@ fn short_file(path: &Path, shape: [usize; 3], cuts: &[usize]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn members_of_a_compressed_file_do_not_matter(

@@ -14,7 +14,6 @@ use ndarray::{Array3, Array4, ArrayD, ArrayView3, Axis, Dimension, s};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 
 /// A group of reference cases with its tensors.
 struct Group {
@@ -23,14 +22,14 @@ struct Group {
 }
 
 impl Group {
-    fn read(name: &str) -> Option<Self> {
-        let folder: PathBuf = fixtures("nnunet")?;
+    fn read(name: &str) -> Self {
+        let folder = fixtures("nnunet");
         let cases = json(&folder.join(format!("{name}.json")))["cases"]
             .as_array()
             .unwrap()
             .clone();
         let bytes = std::fs::read(folder.join(format!("{name}.safetensors"))).unwrap();
-        Some(Self { cases, bytes })
+        Self { cases, bytes }
     }
 
     /// The cases whose name starts with `prefix`.
@@ -154,9 +153,7 @@ fn per_channel<A: Clone, B: Clone>(
 
 #[test]
 fn shapes_round_half_to_even() {
-    let Some(group) = Group::read("resampling") else {
-        return;
-    };
+    let group = Group::read("resampling");
     for row in group.cases("new_shape")[0]["outputs"]["table"]
         .as_array()
         .unwrap()
@@ -171,9 +168,7 @@ fn shapes_round_half_to_even() {
 
 #[test]
 fn thick_axes_are_separated_as_in_nnunet() {
-    let Some(group) = Group::read("resampling") else {
-        return;
-    };
+    let group = Group::read("resampling");
     for row in group.cases("separate_z_rule")[0]["outputs"]["table"]
         .as_array()
         .unwrap()
@@ -186,9 +181,7 @@ fn thick_axes_are_separated_as_in_nnunet() {
 
 #[test]
 fn images_and_logits_are_resampled_as_in_nnunet() {
-    let Some(group) = Group::read("resampling") else {
-        return;
-    };
+    let group = Group::read("resampling");
     let cases = [group.cases("data_"), group.cases("prob_")].concat();
     assert_eq!(cases.len(), 16);
     for case in cases {
@@ -215,9 +208,7 @@ fn images_and_logits_are_resampled_as_in_nnunet() {
 /// nnU-Net's other resampling, by torch: linear in place of cubic.
 #[test]
 fn linear_resampling_is_that_of_nnunets_torch_functions() {
-    let Some(group) = Group::read("resampling") else {
-        return;
-    };
+    let group = Group::read("resampling");
     let cases = group.cases("torch_");
     assert_eq!(cases.len(), 6);
     for case in cases {
@@ -263,9 +254,7 @@ fn linear_resampling_is_that_of_nnunets_torch_functions() {
 
 #[test]
 fn labels_are_resampled_as_in_nnunet() {
-    let Some(group) = Group::read("resampling") else {
-        return;
-    };
+    let group = Group::read("resampling");
     let cases = group.cases("seg_");
     assert_eq!(cases.len(), 6);
     for case in cases {
@@ -329,9 +318,7 @@ fn four(data: ArrayD<f32>) -> Array4<f32> {
 
 #[test]
 fn the_nonzero_box_is_nnunets() {
-    let Some(group) = Group::read("preprocess") else {
-        return;
-    };
+    let group = Group::read("preprocess");
     let cases = group.cases("crop_");
     assert_eq!(cases.len(), 5);
     for case in cases {
@@ -388,9 +375,7 @@ fn normalise(
 
 #[test]
 fn intensities_are_normalised_as_in_nnunet() {
-    let Some(group) = Group::read("preprocess") else {
-        return;
-    };
+    let group = Group::read("preprocess");
     for name in [
         "zscore",
         "zscore_masked",
@@ -433,9 +418,7 @@ fn intensities_are_normalised_as_in_nnunet() {
 
 #[test]
 fn whole_cases_are_preprocessed_as_in_nnunet() {
-    let Some(group) = Group::read("preprocess") else {
-        return;
-    };
+    let group = Group::read("preprocess");
     let cases = group.cases("case_");
     assert_eq!(cases.len(), 4);
     for case in cases {

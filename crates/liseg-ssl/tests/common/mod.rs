@@ -1,5 +1,4 @@
 //! Networks and batches for tests of strategies.
-#![allow(dead_code, reason = "every test program uses its own part")]
 
 use liseg_nn::tch::{Device, Kind, Tensor};
 use liseg_nn::{OptimiserConfig, Parameters, Precision, SegmentationNet, TensorMap, checkpoint};

@@ -1,0 +1,12 @@
+//! Whole pages, and how a browser shows them.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, and says why"
+)]
+
+mod browser;
+mod page;
+mod sample;

@@ -1,0 +1,21 @@
+//! The command from end to end, and the handbook.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, and says why"
+)]
+
+mod common;
+mod datasets;
+mod experiment;
+mod handbook;
+mod judging;
+mod own_strategy;
+mod pipeline;
+mod predicting;
+mod resume;
+mod submit;
+mod weights;
+mod wrong_input;
