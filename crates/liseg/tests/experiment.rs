@@ -411,7 +411,7 @@ fn the_papers_tables_run_on_the_phantom() {
         ("iterations_per_epoch = 50", "iterations_per_epoch = 1"),
         ("patch_size = [16, 64, 64]", "patch_size = [16, 32, 32]"),
         ("[8, 16, 32, 64, 64, 64]", "[4, 4, 8, 8, 8, 8]"),
-        ("[8, 16, 32, 64, 64]", "[4, 4, 8, 8, 8]"),
+        ("[8, 16, 32, 64, 64]", "[4, 4, 8, 8]"),
         ("[evaluate]", "[evaluate]\nreplicates = 100"),
     ];
     for name in ["table2", "table3", "table4", "table5"] {

@@ -26,7 +26,9 @@ fn tensors(file: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 fn train<'a>(config: &'a Path, run: &'a Path, settings: &[&'a str]) -> Vec<&'a str> {
-    let settings = settings.iter().flat_map(|setting| ["--set", setting]);
+    let shorter = "training.iterations_per_epoch=2";
+    let settings = [&shorter].into_iter().chain(settings);
+    let settings = settings.flat_map(|setting| ["--set", setting]);
     let mut arguments = vec!["train", path(config), "--out", path(run)];
     arguments.extend(settings);
     arguments
@@ -144,11 +146,7 @@ fn ctrl_c_saves_stops_and_can_be_resumed() {
     let data = preprocessed(folder.path());
     let config = write_config(folder.path(), &data, "supervised");
     let straight = folder.path().join("straight");
-    assert!(
-        liseg(&["train", path(&config), "--out", path(&straight)])
-            .status
-            .success()
-    );
+    assert!(liseg(&train(&config, &straight, &[])).status.success());
 
     let run = folder.path().join("stopped");
     let mut child = start(&config, &run, &[]);
@@ -161,7 +159,7 @@ fn ctrl_c_saves_stops_and_can_be_resumed() {
     // It may have been past its last step already; else it says that it did not finish.
     assert!(matches!(status.code(), Some(0 | 1)), "{status}");
     assert!(run.join("checkpoints/last.safetensors").is_file());
-    let output = liseg(&["train", path(&config), "--out", path(&run), "--resume"]);
+    let output = liseg(&[&train(&config, &run, &[])[..], &["--resume"]].concat());
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(
         learnt(&straight) == learnt(&run),
