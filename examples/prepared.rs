@@ -7,12 +7,12 @@ use liseg::engine::RunConfig;
 use liseg::phantom::{PhantomConfig, Phase, Resolution, write_nnunet};
 use std::path::Path;
 
-/// Makes `folder/dataset` (two training patients with labels and two without, three to test on) and
+/// Makes `folder/dataset` (two training patients with labels and one without, two to test on) and
 /// `folder/data`, and gives the config of a run on them.
 pub(crate) fn prepared(folder: &Path) -> Result<RunConfig> {
     let (raw, data) = (folder.join("dataset"), folder.join("data"));
     let phantom = PhantomConfig::default()
-        .with_patients(4, 2, 3)
+        .with_patients(3, 2, 2)
         .with_phases([Phase::Ged4])
         .with_resolution(Resolution::Small);
     write_nnunet(&phantom, &raw)?;

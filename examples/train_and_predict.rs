@@ -18,9 +18,9 @@ fn main() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let at = |name: &str| folder.path().join(name);
 
-    // Five patients, two of them with labels, one held out.
+    // Three patients to train on, two of them with labels, and one held out.
     let phantom = PhantomConfig::default()
-        .with_patients(5, 2, 1)
+        .with_patients(3, 2, 1)
         .with_phases([Phase::Ged4])
         .with_resolution(Resolution::Small);
     write_nnunet(&phantom, at("dataset"))?;

@@ -70,15 +70,16 @@ fn steps_of(examples: &[String], extent: Extent, runner: Runner, lacking: &[&str
             .with_variable("RUSTDOCFLAGS", format!("{flags} -D warnings").trim_start()),
         Step::new("handbook", "xtask book"),
     ]);
+    // Not of their package alone: with the features of the whole workspace, as the tests have built them.
     steps.extend(examples.iter().map(|name| {
         compiled(
             format!("example {name}"),
-            &format!("run --quiet --package examples --example {name}"),
+            &format!("run --quiet --example {name}"),
         )
     }));
     steps.push(compiled(
         "example custom_strategy",
-        "run --quiet --package custom_strategy",
+        "run --quiet --bin custom_strategy",
     ));
     steps
 }

@@ -11,7 +11,6 @@
 mod by_hand;
 mod common;
 mod cps;
-mod custom_strategy;
 mod every_strategy;
 mod golden;
 mod invariants;
