@@ -10,7 +10,6 @@ use crate::failure::Result;
 use crate::python::on_path;
 use crate::setup;
 use crate::steps::{Step, Steps};
-use crate::tally::Runner;
 use crate::workspace::Workspace;
 
 /// How the names of tests begin that are `#[ignore]`d and need what this machine lacks.
@@ -38,23 +37,19 @@ fn is_on_path(name: &str) -> bool {
 /// When a step fails; the table of times is printed all the same.
 pub(crate) fn run(workspace: &Workspace, extent: Extent) -> Result {
     setup::run(workspace)?;
-    let runner = match is_on_path("cargo-nextest") {
-        true => Runner::Nextest,
-        false => Runner::Libtest,
-    };
     let mut steps = Steps::new(workspace);
-    let result = steps_of(&workspace.examples(), extent, runner, &lacking())
+    let result = steps_of(&workspace.examples(), extent, &lacking())
         .iter()
         .try_for_each(|step| steps.run(step));
     steps.print_summary();
     result
 }
 
-fn steps_of(examples: &[String], extent: Extent, runner: Runner, lacking: &[&str]) -> Vec<Step> {
+fn steps_of(examples: &[String], extent: Extent, lacking: &[&str]) -> Vec<Step> {
     let mut steps = vec![
         Step::new("format", "fmt --all --check"),
         compiled("lints and build", "test --workspace --all-targets --no-run"),
-        tests(extent, runner, lacking),
+        tests(extent, lacking),
     ];
     if extent == Extent::Quick {
         return steps;
@@ -65,7 +60,7 @@ fn steps_of(examples: &[String], extent: Extent, runner: Runner, lacking: &[&str
             "doc tests",
             "test --workspace --doc --no-fail-fast",
         ))
-        .counting_tests(Runner::Libtest),
+        .counting_tests(),
         compiled("documentation", "doc --workspace --no-deps")
             .with_variable("RUSTDOCFLAGS", format!("{flags} -D warnings").trim_start()),
         Step::new("handbook", "xtask book"),
@@ -84,35 +79,16 @@ fn steps_of(examples: &[String], extent: Extent, runner: Runner, lacking: &[&str
     steps
 }
 
-fn tests(extent: Extent, runner: Runner, lacking: &[&str]) -> Step {
-    let mut arguments = match runner {
-        Runner::Nextest => "nextest run --workspace --no-fail-fast --run-ignored all".to_owned(),
-        Runner::Libtest => "test --workspace --lib --bins --tests --no-fail-fast".to_owned(),
-    };
-    let mut left_out: Vec<String> = Vec::new();
-    match runner {
-        Runner::Nextest => {
-            left_out.extend(lacking.iter().map(|name| format!("test(/^{name}/)")));
-            if extent == Extent::Quick {
-                left_out.push("binary_id(liseg::main)".to_owned());
-            }
-            if !left_out.is_empty() {
-                left_out = vec!["-E".into(), format!("not ({})", left_out.join(" | "))];
-            }
-        }
-        Runner::Libtest => {
-            if extent == Extent::Quick {
-                arguments.push_str(" --exclude liseg");
-            }
-            left_out.extend(["--".to_owned(), "--include-ignored".to_owned()]);
-            left_out.extend(
-                lacking
-                    .iter()
-                    .flat_map(|name| ["--skip".into(), (*name).to_owned()]),
-            );
-        }
-    }
-    let step = one_thread(compiled("tests", &arguments).with_arguments(&left_out));
+fn tests(extent: Extent, lacking: &[&str]) -> Step {
+    let quick = (extent == Extent::Quick).then_some("end_to_end::");
+    let left_out: String = lacking
+        .iter()
+        .copied()
+        .chain(quick)
+        .map(|name| format!(" --skip {name}"))
+        .collect();
+    let arguments = "test --workspace --lib --bins --tests --no-fail-fast -- --include-ignored";
+    let step = one_thread(compiled("tests", &format!("{arguments}{left_out}")));
     let step = match extent {
         Extent::Long => step
             .with_variable("PROPTEST_CASES", "1024")
@@ -120,7 +96,7 @@ fn tests(extent: Extent, runner: Runner, lacking: &[&str]) -> Step {
             .with_variable("LISEG_FUZZ_INPUTS", "120000"),
         Extent::Quick | Extent::Whole => step,
     };
-    step.counting_tests(runner)
+    step.counting_tests()
 }
 
 /// A number that no earlier run had; it is printed with the step, which repeats what was drawn.
@@ -137,7 +113,7 @@ fn compiled(name: impl Into<String>, arguments: &str) -> Step {
         .with_variable("CLIPPY_ARGS", "-Dwarnings")
 }
 
-/// Tests run side by side, one process for each core; torch's threads in each would wait for one another most of the time.
+/// Tests run side by side, one for each core; torch's threads in each would wait for one another most of the time.
 fn one_thread(step: Step) -> Step {
     step.with_variable("OMP_NUM_THREADS", "1")
 }
@@ -146,49 +122,34 @@ fn one_thread(step: Step) -> Step {
 mod tests {
     use super::*;
 
-    fn typed(extent: Extent, runner: Runner, lacking: &[&str]) -> Vec<String> {
-        let examples = ["resample".to_owned()];
-        let steps = steps_of(&examples, extent, runner, lacking);
+    fn typed(extent: Extent, lacking: &[&str]) -> Vec<String> {
+        let steps = steps_of(&["resample".to_owned()], extent, lacking);
         steps.iter().map(Step::typed).collect()
     }
 
     #[test]
     fn quick_leaves_out_documentation_examples_and_the_command() {
-        let steps = typed(Extent::Quick, Runner::Nextest, &[]);
+        let steps = typed(Extent::Quick, &[]);
         assert_eq!(steps.len(), 3);
-        assert!(
-            steps[2].ends_with("-E 'not (binary_id(liseg::main))'"),
-            "{}",
-            steps[2]
-        );
-        let whole = typed(Extent::Whole, Runner::Nextest, &[]);
-        assert_eq!(whole.len(), 8);
-        assert!(whole[2].ends_with("--run-ignored all"), "{}", whole[2]);
+        assert!(steps[2].ends_with("--skip end_to_end::"), "{}", steps[2]);
+        assert_eq!(typed(Extent::Whole, &[]).len(), 8);
     }
 
     #[test]
     fn tests_run_unless_what_they_need_is_lacking() {
-        let all = typed(Extent::Whole, Runner::Libtest, &[]);
-        assert!(all[2].ends_with("-- --include-ignored"), "{}", all[2]);
-        let lacking = typed(Extent::Whole, Runner::Libtest, &["browser::"]);
+        let all = &typed(Extent::Whole, &[])[2];
+        assert!(all.ends_with(" -- --include-ignored"), "{all}");
+        let some = &typed(Extent::Whole, &["browser::"])[2];
         assert!(
-            lacking[2].ends_with("--include-ignored --skip browser::"),
-            "{}",
-            lacking[2]
+            some.ends_with("--include-ignored --skip browser::"),
+            "{some}"
         );
-        let lacking = typed(
-            Extent::Whole,
-            Runner::Nextest,
-            &["browser::", "data_packs::"],
-        );
-        let filter = "-E 'not (test(/^browser::/) | test(/^data_packs::/))'";
-        assert!(lacking[2].ends_with(filter), "{}", lacking[2]);
     }
 
     #[test]
     fn a_long_run_draws_more_and_says_from_which_seed() {
-        let whole = &typed(Extent::Whole, Runner::Nextest, &[])[2];
-        let long = &typed(Extent::Long, Runner::Nextest, &[])[2];
+        let whole = &typed(Extent::Whole, &[])[2];
+        let long = &typed(Extent::Long, &[])[2];
         assert!(
             long.contains("PROPTEST_CASES=1024 PROPTEST_RNG_SEED="),
             "{long}"

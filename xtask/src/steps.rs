@@ -5,7 +5,7 @@ use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use crate::failure::{Failure, Result};
-use crate::tally::{Runner, Tally};
+use crate::tally::Tally;
 use crate::workspace::Workspace;
 
 /// One cargo command of a chore.
@@ -14,7 +14,7 @@ pub(crate) struct Step {
     name: String,
     arguments: Vec<String>,
     variables: Vec<(&'static str, String)>,
-    runner: Option<Runner>,
+    counts_tests: bool,
 }
 
 impl Step {
@@ -24,7 +24,7 @@ impl Step {
             name: name.into(),
             arguments: arguments.split_whitespace().map(String::from).collect(),
             variables: Vec::new(),
-            runner: None,
+            counts_tests: false,
         }
     }
 
@@ -40,9 +40,9 @@ impl Step {
     }
 
     /// Reads the closing lines of the test runner.
-    pub(crate) fn counting_tests(self, runner: Runner) -> Self {
+    pub(crate) fn counting_tests(self) -> Self {
         Self {
-            runner: Some(runner),
+            counts_tests: true,
             ..self
         }
     }
@@ -104,9 +104,10 @@ impl<'a> Steps<'a> {
         println!("\n== {}: {}", step.name, step.typed());
         let begun = Instant::now();
         let mut command = step.command(self.workspace);
-        let status = match step.runner {
-            Some(runner) => run_counting(command, runner, &mut self.tally),
-            None => command.status(),
+        let status = if step.counts_tests {
+            run_counting(command, &mut self.tally)
+        } else {
+            command.status()
         };
         let success = status.as_ref().is_ok_and(ExitStatus::success);
         self.done
@@ -150,7 +151,7 @@ fn summary(done: &[(String, Duration, bool)]) -> String {
 }
 
 /// Runs `command`, passing on what it prints and counting tests in it.
-fn run_counting(mut command: Command, runner: Runner, tally: &mut Tally) -> io::Result<ExitStatus> {
+fn run_counting(mut command: Command, tally: &mut Tally) -> io::Result<ExitStatus> {
     let (reader, writer) = io::pipe()?;
     let unset = |name| std::env::var_os(name).is_none();
     if io::stdout().is_terminal() && unset("NO_COLOR") && unset("CARGO_TERM_COLOR") {
@@ -164,7 +165,7 @@ fn run_counting(mut command: Command, runner: Runner, tally: &mut Tally) -> io::
         let line = line?;
         stdout.write_all(&line)?;
         stdout.write_all(b"\n")?;
-        tally.read(&String::from_utf8_lossy(&line), runner);
+        tally.read(&String::from_utf8_lossy(&line));
     }
     stdout.flush()?;
     child.wait()
@@ -190,7 +191,7 @@ mod tests {
         let workspace = Workspace::find();
         let mut steps = Steps::new(&workspace);
         steps
-            .run(&Step::new("version", "--version").counting_tests(Runner::Libtest))
+            .run(&Step::new("version", "--version").counting_tests())
             .unwrap();
         let message = steps
             .run(&Step::new("odd", "--no-such-flag"))

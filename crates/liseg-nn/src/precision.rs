@@ -61,16 +61,30 @@ impl Precision {
     }
 }
 
-/// Whether this processor has bf16 dot products; emulated ones are slower than f32.
+/// Whether this processor has bf16 dot products and oneDNN may use them; emulated ones are slower than f32.
 pub(crate) fn cpu_multiplies_bf16() -> bool {
     #[cfg(target_arch = "x86_64")]
     {
-        std::arch::is_x86_feature_detected!("avx512bf16")
+        let limit = ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"]
+            .iter()
+            .find_map(std::env::var_os);
+        let allowed = limit.is_none_or(|limit| allows_bf16(&limit.to_string_lossy()));
+        allowed && std::arch::is_x86_feature_detected!("avx512bf16")
     }
     #[cfg(not(target_arch = "x86_64"))]
     {
         false
     }
+}
+
+/// Whether oneDNN has bf16 dot products among the instructions up to those that `limit` names, a value of its variable
+/// ONEDNN_MAX_CPU_ISA.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+fn allows_bf16(limit: &str) -> bool {
+    let limit = limit.to_ascii_uppercase();
+    let without = ["SSE", "AVX2", "AVX512_CORE_VNNI"];
+    let without = without.iter().any(|name| limit.starts_with(name));
+    !without && !["AVX", "AVX512_CORE"].contains(&limit.as_str())
 }
 
 #[cfg(test)]
@@ -86,6 +100,30 @@ mod tests {
         assert_eq!(Precision::Auto.kind(Device::Cuda(0)), Kind::BFloat16);
         for precision in [Precision::Auto, Precision::F32, Precision::Bf16] {
             assert!(precision.check(Device::Cpu).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_limit_of_instructions_takes_bf16_away() {
+        for limit in [
+            "sse41",
+            "AVX",
+            "AVX2",
+            "AVX2_VNNI",
+            "avx512_core",
+            "AVX512_CORE_VNNI",
+        ] {
+            assert!(!allows_bf16(limit), "{limit}");
+        }
+        for limit in [
+            "",
+            "default",
+            "ALL",
+            "AVX512_CORE_BF16",
+            "AVX512_CORE_AMX",
+            "AVX10_1_512",
+        ] {
+            assert!(allows_bf16(limit), "{limit}");
         }
     }
 

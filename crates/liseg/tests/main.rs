@@ -8,14 +8,4 @@
 )]
 
 mod common;
-mod datasets;
-mod experiment;
-mod handbook;
-mod judging;
-mod own_strategy;
-mod pipeline;
-mod predicting;
-mod resume;
-mod submit;
-mod weights;
-mod wrong_input;
+mod end_to_end;

@@ -1,0 +1,13 @@
+//! What takes longest of all tests: `cargo xtask test --quick` leaves this module out.
+
+mod datasets;
+mod experiment;
+mod handbook;
+mod judging;
+mod own_strategy;
+mod pipeline;
+mod predicting;
+mod resume;
+mod submit;
+mod weights;
+mod wrong_input;
