@@ -37,7 +37,7 @@ fn plan(spacing: Spacing) -> Plan {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 3))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.div_ceil(3)))]
     #[test]
     fn a_mask_returns_to_its_place(affine in grids(), mm in 1.5..3.0f64) {
         let folder = tempfile::tempdir().unwrap();

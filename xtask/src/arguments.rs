@@ -181,6 +181,8 @@ mod tests {
         assert_eq!(parsed("book"), Ok(Chore::Book));
         let extent = Extent::Whole;
         assert_eq!(parsed("test"), Ok(Chore::Test { extent }));
+        let extent = Extent::Quick;
+        assert_eq!(parsed("test --quick"), Ok(Chore::Test { extent }));
         let extent = Extent::Long;
         assert_eq!(parsed("test --long"), Ok(Chore::Test { extent }));
         assert_eq!(parsed("test --help"), Ok(Chore::Help));

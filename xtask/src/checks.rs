@@ -12,7 +12,7 @@ use crate::setup;
 use crate::steps::{Step, Steps};
 use crate::workspace::Workspace;
 
-/// How the names of tests begin that are `#[ignore]`d and need what this machine lacks.
+/// How the names of tests begin that are `#[ignore]`d and need what this machine lacks; says which and why.
 fn lacking() -> Vec<&'static str> {
     // Under the names that the test looks for.
     let names = [
@@ -22,11 +22,25 @@ fn lacking() -> Vec<&'static str> {
         "google-chrome-stable",
     ];
     let needs = [
-        ("data_packs::", env::var_os("LISEG_DATA").is_some()),
-        ("browser::", names.into_iter().any(is_on_path)),
+        (
+            "data_packs::",
+            "LISEG_DATA names no folder",
+            env::var_os("LISEG_DATA").is_some_and(|folder| !folder.is_empty()),
+        ),
+        (
+            "browser::",
+            "no Chromium is on the PATH",
+            names.into_iter().any(is_on_path),
+        ),
     ];
-    let lacking = needs.iter().filter(|(_, is_there)| !is_there);
-    lacking.map(|(name, _)| *name).collect()
+    let mut lacking = Vec::new();
+    for (name, reason, is_there) in needs {
+        if !is_there {
+            println!("tests `{name}` are left out: {reason}");
+            lacking.push(name);
+        }
+    }
+    lacking
 }
 
 fn is_on_path(name: &str) -> bool {

@@ -1,5 +1,4 @@
 //! The whole way on real images: check, plan, preprocess, load and restore.
-//!
 
 use liseg_augment::AugmentConfig;
 use liseg_data::{

@@ -23,7 +23,8 @@ impl PasteBox {
         Self { offset, size }
     }
 
-    /// The sides of BCP's box, ⌊`share` · n⌋ voxels.
+    /// The sides of BCP's box, ⌊`share` · n⌋ voxels; a product that falls short of a whole number by rounding alone counts
+    /// as that number.
     pub fn sides_of_share(shape: [usize; 3], share: f64) -> [usize; 3] {
         // 0.29 of 100 voxels are 29: the product of floats may lie just below a whole number.
         shape.map(|n| ((share * n as f64 + 1e-9).floor() as usize).min(n))

@@ -102,7 +102,7 @@ fn by_hand(a: &Tensor, b: &Tensor) -> Tensor {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 3))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.div_ceil(3)))]
 
     #[test]
     fn swapping_the_networks_swaps_losses_and_gradients(a in logits(), b in logits(), y in labels()) {

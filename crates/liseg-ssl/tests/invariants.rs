@@ -122,7 +122,7 @@ fn near(a: &Tensor, b: &Tensor) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 3))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.div_ceil(3)))]
 
     #[test]
     fn dice_losses_lie_between_zero_and_one(x in logits(2), y in labels(2), m in mask()) {
@@ -365,7 +365,7 @@ proptest! {
 
 proptest! {
     // Every strategy in every case: a few suffice.
-    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 10))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.div_ceil(10)))]
 
     #[test]
     fn padding_changes_nothing(

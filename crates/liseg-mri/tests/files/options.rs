@@ -225,7 +225,7 @@ fn a_repair_keeps_type_values_and_every_volume() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 2))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.div_ceil(2)))]
 
     #[test]
     fn repairing_a_sound_file_changes_nothing(shape in [1usize..5, 1..6, 1..7], gz: bool) {

@@ -43,16 +43,23 @@ pub(crate) fn study() -> PathBuf {
 
 /// The folder that `make` fills for whichever test asks first, while the others wait. Nothing is written into it later.
 fn shared(name: &str, make: impl FnOnce(&Path)) -> PathBuf {
-    let program = fs::metadata(env!("CARGO_BIN_EXE_liseg")).unwrap();
-    let built = program.modified().unwrap().duration_since(UNIX_EPOCH);
-    let built = built.unwrap().as_nanos().to_string();
+    let built = |program: &Path| {
+        let modified = fs::metadata(program).unwrap().modified().unwrap();
+        modified.duration_since(UNIX_EPOCH).unwrap().as_nanos()
+    };
+    // Of the command, and of this program, which says what is made.
+    let built = format!(
+        "{}-{}",
+        built(Path::new(env!("CARGO_BIN_EXE_liseg"))),
+        built(&std::env::current_exe().unwrap())
+    );
     let of_all_builds = Path::new(env!("CARGO_TARGET_TMPDIR")).join("shared");
     fs::create_dir_all(&of_all_builds).unwrap();
     let lock = File::create(of_all_builds.join(format!("{name}.lock"))).unwrap();
     lock.lock().unwrap();
     let made = of_all_builds.join(format!("{name}-{built}"));
     if !made.exists() {
-        // What an earlier program made says nothing about this one.
+        // What an earlier build made says nothing about this one; what was not finished is nobody's.
         for other in fs::read_dir(&of_all_builds).unwrap() {
             let other = other.unwrap();
             if other
@@ -63,7 +70,10 @@ fn shared(name: &str, make: impl FnOnce(&Path)) -> PathBuf {
                 fs::remove_dir_all(other.path()).unwrap();
             }
         }
-        let unfinished = tempfile::tempdir_in(&of_all_builds).unwrap();
+        let unfinished = tempfile::Builder::new()
+            .prefix(&format!("{name}-"))
+            .tempdir_in(&of_all_builds)
+            .unwrap();
         make(unfinished.path());
         fs::rename(unfinished.keep(), &made).unwrap();
     }
