@@ -86,10 +86,6 @@ fn steps_of(examples: &[String], extent: Extent, lacking: &[&str]) -> Vec<Step> 
             &format!("run --quiet --example {name}"),
         )
     }));
-    steps.push(compiled(
-        "example custom_strategy",
-        "run --quiet --bin custom_strategy",
-    ));
     steps
 }
 
@@ -146,7 +142,7 @@ mod tests {
         let steps = typed(Extent::Quick, &[]);
         assert_eq!(steps.len(), 3);
         assert!(steps[2].ends_with("--skip end_to_end::"), "{}", steps[2]);
-        assert_eq!(typed(Extent::Whole, &[]).len(), 8);
+        assert_eq!(typed(Extent::Whole, &[]).len(), 7);
     }
 
     #[test]
