@@ -68,7 +68,6 @@ fn bits(sample: &Sample) -> Vec<u32> {
 }
 
 proptest! {
-
     #[test]
     fn a_patch_is_replayed_from_its_logged_parameters(
         shape in shapes(), channels in 1usize..3, seed in any::<u64>(),

@@ -53,7 +53,6 @@ fn rules() -> impl Iterator<Item = SurfaceRule> {
 }
 
 proptest! {
-
     #[test]
     fn exchanging_prediction_and_reference_changes_no_measure([a, b] in masks()) {
         prop_assert!((dice(&a, &b) - dice(&b, &a)).abs() < 1e-15);

@@ -39,7 +39,6 @@ fn centre(i: usize, old: usize, new: usize) -> f64 {
 }
 
 proptest! {
-
     #[test]
     fn a_linear_ramp_is_exact_inside(
         interpolation in smooth(),

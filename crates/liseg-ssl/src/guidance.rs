@@ -112,7 +112,6 @@ mod tests {
     }
 
     proptest! {
-
         #[test]
         fn symmetric_guidance_is_a_part_of_what_is_sure(
             (a, b, c) in (logits(), logits(), logits()),

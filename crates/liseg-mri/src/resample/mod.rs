@@ -344,7 +344,6 @@ mod tests {
     }
 
     proptest! {
-
         #[test]
         fn results_stay_in_range_and_do_not_depend_on_memory_order(
             shape in [1usize..9, 1..9, 1..20], new in [1usize..12, 1..12, 1..24], z in 0.5..9.0f64,

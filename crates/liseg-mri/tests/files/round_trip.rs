@@ -34,7 +34,6 @@ fn affines() -> impl Strategy<Value = Affine> {
 }
 
 proptest! {
-
     #[test]
     fn images_come_back(
         affine in affines(), shape in [1usize..6, 1..7, 1..8], values in any::<u64>(), gz: bool,
@@ -99,7 +98,6 @@ fn short_file(path: &Path, shape: [usize; 3], cuts: &[usize]) {
 }
 
 proptest! {
-
     #[test]
     fn members_of_a_compressed_file_do_not_matter(
         shape in [1usize..6, 1..20, 1..40],
