@@ -14,11 +14,11 @@ pub(crate) fn prepared(folder: &Path) -> Result<RunConfig> {
     let phantom = PhantomConfig::default()
         .with_patients(3, 2, 2)
         .with_phases([Phase::Ged4])
-        .with_resolution(Resolution::Small);
+        .with_resolution(Resolution::Tiny);
     write_nnunet(&phantom, &raw)?;
     let dataset = Dataset::open(&raw)?;
     let options = PlanOptions {
-        max_patch_voxels: 16 * 64 * 64,
+        max_patch_voxels: 16 * 32 * 32,
         ..PlanOptions::default()
     };
     let plan = Plan::new(&dataset, &Fingerprint::of(&dataset)?, &options)?;

@@ -22,12 +22,12 @@ fn main() -> Result<()> {
     let phantom = PhantomConfig::default()
         .with_patients(3, 2, 1)
         .with_phases([Phase::Ged4])
-        .with_resolution(Resolution::Small);
+        .with_resolution(Resolution::Tiny);
     write_nnunet(&phantom, at("dataset"))?;
     let dataset = Dataset::open(&at("dataset"))?;
 
     let options = PlanOptions {
-        max_patch_voxels: 16 * 64 * 64,
+        max_patch_voxels: 16 * 32 * 32,
         ..PlanOptions::default()
     };
     let plan = Plan::new(&dataset, &Fingerprint::of(&dataset)?, &options)?;

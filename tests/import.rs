@@ -13,7 +13,7 @@ fn a_liqa_phantom_becomes_a_dataset() {
         ..PhantomConfig::default()
             .with_patients(3, 2, 1)
             .with_phases([Phase::Ged4, Phase::T1, Phase::T2, Phase::Dwi])
-            .with_resolution(Resolution::Small)
+            .with_resolution(Resolution::Tiny)
     };
     let (source, out) = (folder.path().join("liqa"), folder.path().join("dataset"));
     let written = write_liqa(&config, &source).unwrap();

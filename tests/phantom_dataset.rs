@@ -11,7 +11,7 @@ fn a_phantom_dataset_goes_all_the_way_to_the_store() {
     let config = PhantomConfig::default()
         .with_patients(5, 2, 1)
         .with_phases([Phase::Ged4, Phase::T2])
-        .with_resolution(Resolution::Small);
+        .with_resolution(Resolution::Tiny);
     let path = folder.path().join("dataset");
     write_nnunet(&config, &path).unwrap();
     let dataset = Dataset::open(&path).unwrap();

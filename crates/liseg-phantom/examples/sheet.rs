@@ -14,6 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .ok_or("which folder shall the sheets go to?")?,
     );
     let resolution = match arguments.next().as_deref() {
+        Some("tiny") => Resolution::Tiny,
         None | Some("small") => Resolution::Small,
         Some("medium") => Resolution::Medium,
         Some("full") => Resolution::Full,

@@ -1,12 +1,12 @@
 //! One patient: where every organ is.
 
 use crate::body::Body;
-use crate::liver::{Impression, Liver, Place, WARP_MM};
+use crate::liver::{Frame, Impression, Liver, Place};
 use crate::noise::Noise;
 use crate::organs::{self, Part};
 use crate::shape::{Bounds, Solid};
 use crate::tissue::Organ;
-use crate::vector::{Point, add, scale};
+use crate::vector::Point;
 use liseg_volume::Seed;
 use rand::RngExt;
 use rand_distr::{Distribution, StandardNormal};
@@ -73,8 +73,11 @@ impl Anatomy {
             Solid::capsule(fissure[0], fissure[1], 4.0, 2.0),
             0.5,
         ));
-        let see = |p: Point| see(&body, &warp, p);
-        let liver = Liver::sample(&body, volume_ml, stage, &impressions, &see, &mut rng);
+        let frame = Frame {
+            body: &body,
+            warp: &warp,
+        };
+        let liver = Liver::sample(volume_ml, stage, &impressions, frame, &mut rng);
         Self {
             liver,
             parts,
@@ -90,22 +93,13 @@ impl Anatomy {
     /// How the organs see a point of the frame that moves with the breath.
     #[inline]
     pub(crate) fn see(&self, p: Point) -> Place {
-        see(&self.body, &self.warp, p)
+        let Self { body, warp, .. } = self;
+        Frame { body, warp }.see(p)
     }
 
     /// From the lowest to the highest point of the liver.
     pub(crate) fn liver_bounds(&self) -> Bounds {
         self.liver.bounds
-    }
-}
-
-#[inline]
-fn see(body: &Body, warp: &Noise<3>, p: Point) -> Place {
-    Place {
-        still: p,
-        bent: add(p, scale(warp.at(p), WARP_MM)),
-        cavity: body.layers(p).cavity,
-        above_diaphragm: body.above_diaphragm(p),
     }
 }
 

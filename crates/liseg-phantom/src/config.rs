@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Resolution {
+    /// About 14×6.6×6.6 mm and 15×52×52 voxels, an eighth of those of `Small`: to see that something runs.
+    Tiny,
     /// About 7×3.3×3.3 mm and 30×104×104 voxels: for tests and for training on a processor.
     Small,
     /// About 4.5×2×2 mm and 48×176×160 voxels.

@@ -32,10 +32,9 @@ impl Lattice {
         std::array::from_fn(|a| self.low[a] + place[a] as f32 * self.step)
     }
 
-    /// The connected pieces (by six neighbours) of the points that are `inside`, without the
-    /// largest piece.
-    pub(crate) fn islands(&self, inside: impl Fn(Point) -> bool) -> Vec<Vec<Point>> {
-        let mut open: Vec<bool> = self.points().map(inside).collect();
+    /// The connected pieces (by six neighbours) of the points that are inside, without the largest
+    /// piece. `open` says for each of [`Self::points`] whether it is inside.
+    pub(crate) fn islands(&self, mut open: Vec<bool>) -> Vec<Vec<Point>> {
         let [nx, ny, nz] = self.count;
         let mut pieces: Vec<Vec<usize>> = Vec::new();
         for start in 0..open.len() {
@@ -84,11 +83,12 @@ mod tests {
         assert_eq!(lattice.points().count(), 11 * 11 * 11);
         let ball =
             |p: Point, c: f32, r: f32| p.iter().map(|v| (v - c).powi(2)).sum::<f32>() < r * r;
-        let islands = lattice.islands(|p| ball(p, 4.0, 6.0) || ball(p, -8.0, 2.5));
+        let inside = |p| ball(p, 4.0, 6.0) || ball(p, -8.0, 2.5);
+        let islands = lattice.islands(lattice.points().map(inside).collect());
         assert_eq!(islands.len(), 1);
         assert_eq!(islands[0].len(), 7);
         assert!(islands[0].contains(&[-8.0; 3]));
-        assert!(lattice.islands(|_| true).is_empty());
-        assert!(lattice.islands(|_| false).is_empty());
+        assert!(lattice.islands(vec![true; 11 * 11 * 11]).is_empty());
+        assert!(lattice.islands(vec![false; 11 * 11 * 11]).is_empty());
     }
 }

@@ -4,7 +4,7 @@ use crate::body::Body;
 use crate::islands::Lattice;
 use crate::noise::Noise;
 use crate::shape::{Bounds, Solid, smooth_max, smooth_min};
-use crate::vector::{Point, dot, length, rotation, sub};
+use crate::vector::{Point, add, dot, length, rotation, scale, sub};
 use crate::vessels::Tree;
 use rand::{Rng, RngExt};
 
@@ -16,6 +16,10 @@ const ISLAND_LATTICE_MM: f32 = 4.0;
 const SEARCH_STEPS: usize = 8;
 /// Width over which impressions are rounded.
 const SEAM_MM: f32 = 8.0;
+/// The liver ends this far below the diaphragm and inside the cavity.
+const LID_MM: f32 = 2.5;
+/// Further than this outside the lobes no cut changes the distance.
+const FAR_MM: f32 = 14.0;
 /// Amplitude of the warp that bends all organs; bounds are grown by it.
 pub(crate) const WARP_MM: f32 = 7.0;
 
@@ -30,6 +34,30 @@ pub(crate) struct Place {
     pub(crate) cavity: f32,
     /// Height above the diaphragm.
     pub(crate) above_diaphragm: f32,
+}
+
+/// How the organs of one patient see points.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Frame<'a> {
+    pub(crate) body: &'a Body,
+    pub(crate) warp: &'a Noise<3>,
+}
+
+impl Frame<'_> {
+    #[inline]
+    pub(crate) fn see(&self, still: Point) -> Place {
+        Place {
+            still,
+            bent: self.bent(still),
+            cavity: self.body.layers(still).cavity,
+            above_diaphragm: self.body.above_diaphragm(still),
+        }
+    }
+
+    #[inline]
+    fn bent(&self, still: Point) -> Point {
+        add(still, scale(self.warp.at(still), WARP_MM))
+    }
 }
 
 /// A solid that takes away from an organ, with a layer of fat between both.
@@ -121,9 +149,9 @@ impl Outline {
     #[inline]
     fn distance(&self, place: &Place) -> f32 {
         let p = place.bent;
-        let lobes = smooth_min(self.right.distance(p), self.left.distance(p), 26.0);
+        let lobes = self.lobes(p);
         // Cuts only add to the distance: far outside nothing else matters.
-        if lobes > 14.0 {
+        if lobes > FAR_MM {
             return lobes;
         }
         let lobes = lobes + 4.5 * self.surface.value(p) + self.nodule_mm * self.nodules.value(p);
@@ -135,8 +163,21 @@ impl Outline {
             }
         }
         // Last and nearly sharp: the liver fills the dome and touches the wall.
-        let lid = (place.above_diaphragm + 2.5).max(place.cavity + 2.5);
+        let lid = place.above_diaphragm.max(place.cavity) + LID_MM;
         smooth_max(distance, lid, 6.0)
+    }
+
+    /// Whether a point is nearer than `level`, at most 0, to the surface or beyond it: [`Self::distance`] of most points that
+    /// are not is never computed, because it is no less than the height above the lid nor, far outside, than that of the lobes.
+    fn contains(&self, still: Point, level: f32, frame: Frame<'_>) -> bool {
+        frame.body.above_diaphragm(still) + LID_MM < level
+            && self.lobes(frame.bent(still)) <= FAR_MM
+            && self.distance(&frame.see(still)) < level
+    }
+
+    #[inline]
+    fn lobes(&self, bent: Point) -> f32 {
+        smooth_min(self.right.distance(bent), self.left.distance(bent), 26.0)
     }
 
     /// Distance below the underside; negative above it, where the liver is.
@@ -146,19 +187,24 @@ impl Outline {
     }
 
     /// Cuts away what the impressions have left of the liver beside its main piece.
-    fn sink_islands(&mut self, see: &impl Fn(Point) -> Place) {
+    fn sink_islands(&mut self, frame: Frame<'_>) {
+        let lattice = Lattice::new(self.bounds(), ISLAND_LATTICE_MM);
+        // Cuts only take away: what lies outside before them is not asked for again.
+        let inside = |p| self.contains(p, 0.0, frame);
+        let before: Vec<bool> = lattice.points().map(inside).collect();
         // First what hangs on by less than a millimetre or so, then what hangs on by nothing; a cut
         // can bare another island.
         for level in [-0.8, 0.0] {
             for _ in 0..3 {
-                let lattice = Lattice::new(self.bounds(), ISLAND_LATTICE_MM);
-                let islands = lattice.islands(|p| self.distance(&see(p)) < level);
+                let asked = lattice.points().zip(&before);
+                let inside = asked.map(|(p, &was)| was && self.contains(p, level, frame));
+                let islands = lattice.islands(inside.collect());
                 if islands.is_empty() {
                     break;
                 }
                 let balls: Vec<_> = islands
                     .iter()
-                    .map(|island| Impression::new(ball_around(island, see), 0.0))
+                    .map(|island| Impression::new(ball_around(island, frame), 0.0))
                     .collect();
                 self.impressions.extend(balls);
             }
@@ -171,8 +217,8 @@ impl Outline {
 }
 
 /// A ball that covers lattice points, in the bent frame.
-fn ball_around(points: &[Point], see: &impl Fn(Point) -> Place) -> Solid {
-    let points: Vec<Point> = points.iter().map(|p| see(*p).bent).collect();
+fn ball_around(points: &[Point], frame: Frame<'_>) -> Solid {
+    let points: Vec<Point> = points.iter().map(|p| frame.bent(*p)).collect();
     let count = points.len().max(1) as f32;
     let centre = std::array::from_fn(|a| points.iter().map(|p| p[a]).sum::<f32>() / count);
     let reach = points.iter().map(|p| length(sub(*p, centre)));
@@ -199,15 +245,15 @@ impl Liver {
     /// Draws a liver of about `volume_ml`: the size is searched until the volume fits.
     ///
     /// `stage` is the fibrosis stage, 1 to 4: scarred livers have a nodular surface and a larger
-    /// left lobe. `see` tells how the organs see a point.
+    /// left lobe. `frame` tells how the organs see a point.
     pub(crate) fn sample(
-        body: &Body,
         volume_ml: f32,
         stage: u8,
         impressions: &[Impression],
-        see: &impl Fn(Point) -> Place,
+        frame: Frame<'_>,
         rng: &mut impl Rng,
     ) -> Self {
+        let body = frame.body;
         let scarring = f32::from(stage.saturating_sub(1)) / 3.0;
         let mut vary = |by: f32| rng.random_range(-by..by);
         let draw = Draw {
@@ -241,7 +287,7 @@ impl Liver {
             let candidate = outline(middle);
             let inside = Lattice::new(candidate.bounds(), LATTICE_MM)
                 .points()
-                .filter(|&p| candidate.distance(&see(p)) < 0.0)
+                .filter(|&p| candidate.contains(p, 0.0, frame))
                 .count();
             if inside as f32 * LATTICE_MM.powi(3) / 1000.0 < volume_ml {
                 small = middle;
@@ -250,18 +296,18 @@ impl Liver {
             }
         }
         let mut outline = outline(0.5 * (small + large));
-        outline.sink_islands(see);
+        outline.sink_islands(frame);
         let inner: Vec<(Point, f32)> = Lattice::new(outline.bounds(), LATTICE_MM)
             .points()
-            .map(|p| (p, outline.distance(&see(p))))
-            .filter(|(_, distance)| *distance < 0.0)
+            .filter(|&p| outline.contains(p, 0.0, frame))
+            .map(|p| (p, outline.distance(&frame.see(p))))
             .collect();
         let bounds = Bounds::around(&inner.iter().map(|(p, _)| *p).collect::<Vec<_>>())
             .grown(LATTICE_MM + 2.0);
         // Vessels and lesions are drawn in the bent frame, as organs are.
         let deep = |count: usize, least: f32, rng: &mut _| -> Vec<Point> {
             let points = deep_points(&inner, count, least, rng);
-            points.into_iter().map(|p| see(p).bent).collect()
+            points.into_iter().map(|p| frame.bent(p)).collect()
         };
         let portal_targets = deep(24, 7.0, rng);
         let portal = Tree::grow(body.place([12.0, 8.0, -34.0]), portal_targets, rng);

@@ -91,15 +91,16 @@ impl Protocol {
     pub(crate) fn new(vendor: Vendor, phase: Phase, resolution: Resolution) -> Self {
         // Full is near LiQA's: GED4 1×1×3 mm, T2WI slices of 7 mm, DWI pixels of 1.6 mm.
         let (pixel, slice, columns) = match resolution {
+            Resolution::Tiny => (6.6, 14.0, (48, 56)),
             Resolution::Small => (3.3, 7.0, (96, 112)),
             Resolution::Medium => (2.0, 4.5, (160, 192)),
             Resolution::Full => (1.0, 3.0, (304, 448)),
         };
         let (pixel_factor, slice_factor) = match (phase, resolution) {
-            (Phase::T2, Resolution::Small) => (1.02, 1.08),
+            (Phase::T2, Resolution::Tiny | Resolution::Small) => (1.02, 1.08),
             (Phase::T2, Resolution::Medium) => (0.95, 1.45),
             (Phase::T2, Resolution::Full) => (1.2, 2.3),
-            (Phase::Dwi, Resolution::Small) => (1.1, 1.12),
+            (Phase::Dwi, Resolution::Tiny | Resolution::Small) => (1.1, 1.12),
             (Phase::Dwi, Resolution::Medium) => (1.2, 1.45),
             (Phase::Dwi, Resolution::Full) => (1.6, 2.2),
             (Phase::T1, _) => (1.0, 1.03),
@@ -111,6 +112,7 @@ impl Protocol {
             _ => 19.0,
         } * match resolution {
             // Smaller voxels hold less signal.
+            Resolution::Tiny => 0.7,
             Resolution::Small => 0.85,
             Resolution::Medium => 1.0,
             Resolution::Full => 1.25,

@@ -73,10 +73,10 @@ fn main() -> Result<()> {
     let phantom = PhantomConfig::default()
         .with_patients(3, 1, 1)
         .with_phases([Phase::Ged4])
-        .with_resolution(Resolution::Small);
+        .with_resolution(Resolution::Tiny);
     write_nnunet(&phantom, at("dataset"))?;
     let dataset = Dataset::open(&at("dataset"))?;
-    let max_patch_voxels = 16 * 64 * 64;
+    let max_patch_voxels = 16 * 32 * 32;
     let options = PlanOptions {
         max_patch_voxels,
         ..PlanOptions::default()

@@ -3,7 +3,9 @@
 use super::export::{labels_on_source_grid, probabilities_on_source_grid};
 use super::gaussian::{Weighting, importance_map, importance_profile};
 use super::*;
+use crate::evaluate::{Evaluation, evaluate};
 use liseg_data::Restore;
+use liseg_metrics::{EmptyPolicy, Settings};
 use liseg_mri::nifti::{read_image, read_labels};
 use liseg_nn::tch::{Device, Kind, Tensor};
 use liseg_nn::{Parameters, SegmentationNet, TensorMap, checkpoint};
@@ -388,6 +390,68 @@ fn export_to_the_grid_of_the_file() {
             labels,
             "{name}"
         );
+    }
+}
+
+/// `summary.json`, whose undefined numbers are NaN there and null here.
+#[test]
+fn summaries_of_folders() {
+    let (cases, _, folder) = group("evaluation");
+    let case = of(&cases, "evaluate_folder")[0];
+    let of_params = |key: &str| folder.join(case["params"][key].as_str().unwrap());
+    let report = evaluate(
+        &Evaluation {
+            predictions: of_params("prediction"),
+            references: of_params("reference"),
+            cases: None,
+            labels: from_value(case["params"]["labels"].clone()).unwrap(),
+            settings: Settings {
+                empty: EmptyPolicy::Exclude,
+                ..Settings::default()
+            },
+        },
+        &|_, _| {},
+    )
+    .unwrap();
+    let found = report.to_summary_json();
+    let expected = &case["outputs"]["summary"];
+    assert_numbers_agree(
+        "foreground",
+        &found["foreground_mean"],
+        &expected["foreground_mean"],
+    );
+    assert_numbers_agree("mean", &found["mean"], &expected["mean"]);
+    let rows = expected["metric_per_case"].as_array().unwrap();
+    assert_eq!(
+        found["metric_per_case"].as_array().unwrap().len(),
+        rows.len()
+    );
+    for (index, row) in rows.iter().enumerate() {
+        let found = &found["metric_per_case"][index];
+        assert_numbers_agree(&format!("case {index}"), &found["metrics"], &row["metrics"]);
+        for file in ["prediction_file", "reference_file"] {
+            let (found, name) = (found[file].as_str().unwrap(), row[file].as_str().unwrap());
+            assert!(found.ends_with(name), "{found} is not {name}");
+        }
+    }
+}
+
+/// Every number of `expected`, in objects of objects, lies at its place in `found`.
+fn assert_numbers_agree(place: &str, found: &Value, expected: &Value) {
+    if let Some(fields) = expected.as_object() {
+        assert!(!fields.is_empty(), "{place}");
+        for (name, expected) in fields {
+            assert_numbers_agree(&format!("{place} {name}"), &found[name], expected);
+        }
+    } else if let Some(expected) = expected.as_f64() {
+        let found = found.as_f64().unwrap_or(f64::NAN);
+        assert!(
+            (found - expected).abs() < 1e-12,
+            "{place}: {found}, not {expected}"
+        );
+    } else {
+        assert_eq!(expected, "nan", "{place}");
+        assert!(found.is_null(), "{place}: {found}");
     }
 }
 

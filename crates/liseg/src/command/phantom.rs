@@ -50,6 +50,8 @@ pub(crate) struct Phantom {
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum Detail {
+    /// 15 × 52 × 52 voxels of 14 × 6.6 × 6.6 mm.
+    Tiny,
     /// 30 × 104 × 104 voxels of 7 × 3.3 × 3.3 mm.
     Small,
     /// 48 × 176 × 160 voxels of 4.5 × 2 × 2 mm.
@@ -70,6 +72,7 @@ impl Phantom {
             .with_seed(Seed(shared.seed.unwrap_or(0)))
             .with_patients(self.patients.into(), self.labelled.into(), self.test.into())
             .with_resolution(match self.resolution {
+                Detail::Tiny => Resolution::Tiny,
                 Detail::Small => Resolution::Small,
                 Detail::Medium => Resolution::Medium,
                 Detail::Full => Resolution::Full,

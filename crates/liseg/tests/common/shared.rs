@@ -21,7 +21,7 @@ pub(super) fn tiny() -> PathBuf {
 /// A study on a phantom: `dataset`, preprocessed in `data`, and a run of two steps in `runs/cps`.
 pub(crate) fn study() -> PathBuf {
     const CALLS: [&str; 3] = [
-        "phantom --out dataset --patients 3 --labelled 2 --test 1",
+        "phantom --out dataset --patients 3 --labelled 2 --test 1 --resolution tiny",
         "preprocess dataset --spacing 8,6,6 --patch 16,32,32 --out data",
         "train cps.toml --out runs/cps --set network.widths=[4,4,8,8,8,8] --set training.epochs=1 \
          --set training.iterations_per_epoch=2",

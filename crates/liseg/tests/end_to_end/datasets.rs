@@ -147,6 +147,8 @@ fn a_collection_is_imported_verified_split_and_trained_on() {
         "2",
         "--test",
         "1",
+        "--resolution",
+        "tiny",
     ]);
     let errors =
         |folder: &Path| stdout_json(&done(&["verify", path(folder), "--json"]))["errors"].clone();

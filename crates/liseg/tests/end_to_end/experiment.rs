@@ -2,7 +2,7 @@
 
 use crate::common::{command, liseg, path, stderr, stdout_json, write_dataset};
 use liseg::engine::experiment::{Experiment, prepare};
-use liseg::phantom::{PhantomConfig, Phase, write_nnunet};
+use liseg::phantom::{PhantomConfig, Phase, Resolution, write_nnunet};
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
@@ -243,7 +243,7 @@ fn labels_of_phantoms_serve_where_the_target_has_none() {
     let text = std::fs::read_to_string(&file).unwrap();
     let (before, _) = text.split_once("[[variants]]").unwrap();
     let text = format!(
-        "{}[datasets.drawn]\nphantom = {{ patients = 2, labelled = 2, test_patients = 0, \
+        "{}[datasets.drawn]\nphantom = {{ resolution = \"tiny\", patients = 2, labelled = 2, test_patients = 0, \
          labelled_phases = [\"T2WI\"], missing_phase_probability = 0.0 }}\nplan_of = \"target\"\n\
          [datasets.both]\nlabelled_from = [\"drawn\"]\nunlabelled_from = [\"target\"]\nplan_of = \"target\"\n\
          [[variants]]\nname = \"CPS\"\ndataset = \"both\"\nset.strategy.name = \"cps\"\n",
@@ -285,12 +285,13 @@ fn data_are_parted_by_their_protocol() {
     let data = folder.path().join("data");
     let phantom = PhantomConfig::default()
         .with_patients(8, 4, 0)
+        .with_resolution(Resolution::Tiny)
         .with_phases([Phase::Ged4, Phase::Dwi]);
     write_nnunet(&phantom, &data).unwrap();
     let text = format!(
         "name = \"parted\"\nseeds = [1, 2]\ncontrol = \"none\"\n\
          [datasets.target]\npath = {data:?}\npaper = true\nplan.patch_size = [16, 32, 32]\n\
-         plan.spacing = [8.0, 8.0, 8.0]\n\
+         plan.spacing = [14.0, 6.6, 6.6]\n\
          split = {{ validation = 2, unlabelled = {{ A = 1, B1 = 2 }}, unlabelled_phases = [\"contrast\"] }}\n\
          [evaluate]\non = [\"held-back\"]\nphases = [\"contrast\"]\nreplicates = 100\n\
          [run]\nprecision = \"f32\"\nnetwork.widths = [4, 4, 8, 8, 8, 8]\nvalidation.folds = 4\n\
@@ -402,9 +403,10 @@ fn the_papers_tables_run_on_the_phantom() {
     let folder = tempfile::tempdir().unwrap();
     let smaller = [
         ("seeds = [1, 2, 3]", "seeds = [1]"),
-        ("patients = 24", "patients = 7"),
-        ("patients = 12", "patients = 6"),
-        ("labelled = 12", "labelled = 6"),
+        ("patients = 24", "patients = 4"),
+        ("patients = 12", "patients = 3"),
+        ("labelled = 12", "labelled = 3"),
+        ("folds = 6", "folds = 3"),
         ("test_patients = 4", "test_patients = 1"),
         ("test_patients = 8", "test_patients = 1"),
         ("epochs = 6", "epochs = 1"),
@@ -418,8 +420,9 @@ fn the_papers_tables_run_on_the_phantom() {
         let mut text = std::fs::read_to_string(presets.join(format!("{name}.toml"))).unwrap();
         text = text.replace("path = \"data/", "path = \"not-here/");
         // Coarse voxels for the target, whose plan the others take.
-        let coarse = "phantom_plan = { spacing = [8.0, 8.0, 8.0] }\nphantom = {";
+        let coarse = "phantom_plan = { spacing = [14.0, 6.6, 6.6] }\nphantom = {";
         text = text.replacen("phantom = {", coarse, 1);
+        text = text.replace("phantom = {", "phantom = { resolution = \"tiny\",");
         for (from, to) in smaller {
             text = text.replace(from, to);
         }

@@ -139,6 +139,8 @@ fn a_phantom_passes_verification_and_a_damaged_one_does_not() {
         "1",
         "--test",
         "1",
+        "--resolution",
+        "tiny",
         "--json",
     ];
     let output = liseg(&[&make[..], &["--out", path(&dataset)]].concat());

@@ -50,7 +50,7 @@ fn large_cohort(folder: &Path, count: u64) -> PathBuf {
     std::fs::create_dir_all(&images).unwrap();
     for index in 0..count {
         let (small, _) = scan(index);
-        let repeated = Array3::from_shape_fn([96, 112, 112], |(z, y, x)| {
+        let repeated = Array3::from_shape_fn([64, 112, 112], |(z, y, x)| {
             small.data()[[z % 16, y % 48, x % 48]]
         });
         let image = Volume::new(repeated, affine()).unwrap();
