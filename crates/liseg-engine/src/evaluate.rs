@@ -1,12 +1,16 @@
 //! Predictions against references, by folder.
 
-use crate::predict::stem;
+mod judge;
+mod masks;
+
+pub(crate) use masks::Masks;
+
 use crate::{Error, Result};
-use liseg_metrics::{CaseResult, MissingCase, Report, Settings, evaluate_case, missing_case};
-use liseg_mri::nifti::read_labels;
+use judge::{Judged, Pair};
+use liseg_metrics::{Report, Settings};
 use rayon::prelude::*;
 use serde::Deserialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// What a folder of predictions is compared with, and how.
@@ -35,16 +39,21 @@ struct CaseFacts {
 }
 
 /// Judges every reference. A reference without a prediction, or with one that cannot be judged, is
-/// reported as missing and scores as an empty prediction would; it is never dropped.
+/// reported as missing and scores as an empty prediction would; a reference that cannot be read, or that is empty
+/// against the policy, is reported as missing without values. None is dropped and none ends the others.
+///
+/// A prediction that is stored along other axes of the same grid is turned first. [`Report::notes`] names predictions
+/// that belong to no reference and labels that no reference has.
 ///
 /// `on_case` hears the number of cases done and their total.
 ///
 /// # Errors
-/// When a folder cannot be read or holds no mask, or a reference itself is unusable.
+/// When a folder or the file of groups cannot be read, or there is no reference.
 pub fn evaluate(what: &Evaluation, on_case: &(dyn Fn(usize, usize) + Sync)) -> Result<Report> {
-    let predictions = masks(&what.predictions)?;
-    let references = masks(&what.references)?;
-    if references.is_empty() {
+    let predictions = Masks::of(&what.predictions)?;
+    let references = Masks::of(&what.references)?;
+    let cases: Vec<&str> = references.cases().collect();
+    if cases.is_empty() {
         let reason = "no .nii or .nii.gz mask here to judge by".into();
         return Err(Error::Run {
             path: what.references.clone(),
@@ -56,116 +65,67 @@ pub fn evaluate(what: &Evaluation, on_case: &(dyn Fn(usize, usize) + Sync)) -> R
         None => BTreeMap::new(),
     };
     let done = std::sync::atomic::AtomicUsize::new(0);
-    let judged: Vec<Judged> = references
+    let judged: Vec<Judged> = cases
         .par_iter()
-        .map(|(id, reference)| {
-            let group = groups.get(id).cloned().unwrap_or_default();
-            let result = judge(
-                predictions.get(id),
+        .map(|case| {
+            let reference = references.get(case);
+            let name = reference.as_deref().map(|path| path.display().to_string());
+            let pair = Pair {
+                prediction: predictions.get(predictions.name_of(case).unwrap_or(case)),
+                name: name.unwrap_or_else(|_| what.references.join(case).display().to_string()),
+                group: groups.get(*case).cloned().unwrap_or_default(),
                 reference,
-                &what.labels,
-                group,
-                &what.settings,
-            );
+            };
+            let judged = pair.judge(what);
             let count = done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
-            on_case(count, references.len());
-            result
+            on_case(count, cases.len());
+            judged
         })
-        .collect::<Result<_>>()?;
+        .collect();
     let mut report = Report {
         settings: what.settings,
+        notes: notes_on_names(&predictions, &cases),
         ..Report::default()
     };
     for case in judged {
         match case {
-            Judged::Scored(case) => report.cases.push(case),
+            Judged::Scored(case, note) => {
+                report.cases.push(case);
+                report.notes.extend(note);
+            }
             Judged::Missing(case) => report.missing.push(case),
         }
     }
     Ok(report)
 }
 
-enum Judged {
-    Scored(CaseResult),
-    Missing(MissingCase),
-}
-
-fn judge(
-    prediction: Option<&PathBuf>,
-    reference: &Path,
-    labels: &[u8],
-    group: BTreeMap<String, String>,
-    settings: &Settings,
-) -> Result<Judged> {
-    let truth = read_labels(reference)?.volume;
-    let labels: Vec<u8> = if labels.is_empty() {
-        let found: BTreeSet<u8> = truth.data().iter().copied().filter(|&l| l > 0).collect();
-        if found.is_empty() {
-            vec![1]
-        } else {
-            found.into_iter().collect()
-        }
-    } else {
-        labels.to_vec()
-    };
-    let name = |path: &Path| path.display().to_string();
-    let missing = |reason: String, group| -> Result<Judged> {
-        let metrics = labels
-            .iter()
-            .map(|&l| Ok((l.to_string(), missing_case(&truth, l, settings)?)))
-            .collect::<Result<_>>()?;
-        let reference_file = name(reference);
-        Ok(Judged::Missing(MissingCase {
-            reference_file,
-            reason,
-            group,
-            metrics,
-        }))
-    };
-    let Some(path) = prediction else {
-        return missing("no prediction of that name".into(), group);
-    };
-    let predicted = match read_labels(path) {
-        Ok(file) => file.volume,
-        Err(error) => return missing(error.to_string(), group),
-    };
-    let mut metrics = BTreeMap::new();
-    for &label in &labels {
-        match evaluate_case(&predicted, &truth, label, settings) {
-            Ok(found) => metrics.insert(label.to_string(), found),
-            Err(
-                error @ (liseg_metrics::Error::Shape { .. } | liseg_metrics::Error::Grid { .. }),
-            ) => {
-                return missing(format!("{}: {error}", path.display()), group);
-            }
-            Err(error) => {
-                let reason = format!("label {label}: {error}");
-                return Err(Error::Run {
-                    path: reference.to_owned(),
-                    reason,
-                });
-            }
+/// Predictions under other names than the references, and those of no reference.
+fn notes_on_names(predictions: &Masks, cases: &[&str]) -> Vec<String> {
+    let taken: BTreeMap<&str, &str> = cases
+        .iter()
+        .filter_map(|case| Some((predictions.name_of(case)?, *case)))
+        .collect();
+    let other = taken.iter().filter(|(name, case)| name != case);
+    let mut notes: Vec<String> = other
+        .map(|(name, case)| format!("`{name}` is taken as the prediction of `{case}`"))
+        .collect();
+    let strays: Vec<&str> = predictions
+        .cases()
+        .filter(|name| !taken.contains_key(name))
+        .collect();
+    if !strays.is_empty() {
+        let named = strays.iter().take(10).copied().collect::<Vec<_>>();
+        let more = match strays.len() - named.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
         };
+        notes.push(format!(
+            "predictions of no reference, {}: {}{more}",
+            strays.len(),
+            named.join(", ")
+        ));
     }
-    let (prediction_file, reference_file) = (name(path), name(reference));
-    Ok(Judged::Scored(CaseResult {
-        prediction_file,
-        reference_file,
-        group,
-        metrics,
-    }))
-}
-
-/// The masks of a folder by case, their names without ending.
-pub(crate) fn masks(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
-    let mut found = BTreeMap::new();
-    for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
-        let path = entry.map_err(Error::io(folder))?.path();
-        if let Some(id) = stem(&path).filter(|_| path.is_file()) {
-            found.insert(id, path);
-        }
-    }
-    Ok(found)
+    notes
 }
 
 fn read_groups(path: &Path) -> Result<BTreeMap<String, BTreeMap<String, String>>> {

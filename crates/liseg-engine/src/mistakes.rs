@@ -1,6 +1,6 @@
 //! Maps of probability against references, by folder: what a network has wrong, and how sure it is of it.
 
-use crate::evaluate::masks;
+use crate::evaluate::Masks;
 use crate::{Error, Result};
 use liseg_metrics::Mistakes;
 use liseg_mri::nifti::{read_image, read_labels};
@@ -75,27 +75,29 @@ pub fn mistakes(
     what: &MistakesSettings,
     on_case: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<MistakesReport> {
-    let references = masks(&what.references)?;
+    let references = Masks::of(&what.references)?;
     let networks = std::iter::once(&what.probabilities).chain(&what.others);
     let networks = networks
-        .map(|folder| Ok((folder.as_path(), masks(folder)?)))
+        .map(|folder| Ok((folder.as_path(), Masks::of(folder)?)))
         .collect::<Result<Vec<_>>>()?;
     let done = std::sync::atomic::AtomicUsize::new(0);
-    let judged: Vec<(&String, Result<CaseMistakes, String>)> = references
+    let cases: Vec<&str> = references.cases().collect();
+    let judged: Vec<Result<CaseMistakes, String>> = cases
         .par_iter()
-        .map(|(case, reference)| {
-            let judged = judge(case, reference, &networks, what);
+        .map(|case| {
+            let reference = references.get(case);
+            let judged = reference.and_then(|reference| judge(case, reference, &networks, what));
             let count = done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
-            on_case(count, references.len());
-            judged.map(|judged| (case, judged))
+            on_case(count, cases.len());
+            judged
         })
-        .collect::<Result<_>>()?;
+        .collect();
     let mut report = MistakesReport::default();
-    for (case, judged) in judged {
+    for (case, judged) in cases.into_iter().zip(judged) {
         match judged {
             Ok(judged) => report.cases.push(judged),
             Err(why) => {
-                report.missing.insert(case.clone(), why);
+                report.missing.insert(case.to_owned(), why);
             }
         }
     }
@@ -121,15 +123,16 @@ pub fn mistakes(
 fn judge(
     case: &str,
     reference: &Path,
-    networks: &[(&Path, BTreeMap<String, PathBuf>)],
+    networks: &[(&Path, Masks)],
     what: &MistakesSettings,
-) -> Result<Result<CaseMistakes, String>> {
-    let truth = read_labels(reference)?.volume;
+) -> Result<CaseMistakes, String> {
+    let truth = read_labels(reference).map_err(|error| error.to_string())?;
+    let truth = truth.volume;
     let name = format!("{case}_probability_{}", what.label);
     let mut maps = networks
         .iter()
         .map(|(folder, files)| read_map(folder, files, &name));
-    Ok(count(case, &mut maps, &truth, what))
+    count(case, &mut maps, &truth, what)
 }
 
 fn count(
@@ -157,15 +160,16 @@ fn count(
 
 fn read_map<'a>(
     folder: &Path,
-    files: &'a BTreeMap<String, PathBuf>,
+    files: &'a Masks,
     name: &str,
 ) -> Result<(&'a Path, Volume<f32>), String> {
-    let Some(file) = files.get(name) else {
+    if files.name_of(name).is_none() {
         let folder = folder.display();
         return Err(format!(
             "no {name}.nii.gz in {folder}; `liseg predict --probabilities` writes it"
         ));
-    };
+    }
+    let file = files.get(name)?;
     let map = read_image(file).map_err(|error| error.to_string())?;
     Ok((file, map.volume))
 }

@@ -58,7 +58,7 @@ impl Report {
                 .into_iter()
                 .map(|(name, sum)| sum.mean(name))
                 .collect(),
-            missing: Vec::new(),
+            ..Self::default()
         }
     }
 }

@@ -71,7 +71,7 @@ pub enum EmptyPolicy {
     /// Nothing, with the reason; the mean leaves the case out and counts it.
     Exclude,
     /// An empty prediction missed the organ and gets the worst value: 0 for a share, the diagonal
-    /// of the image for a distance. An empty reference is an error in the data and is refused.
+    /// of the image for a distance. An empty reference is an error in the data: its case fails.
     #[default]
     Worst,
     /// Distances become this many millimetres; other measures stay undefined.

@@ -33,7 +33,7 @@
 //! assert_eq!(metrics.hd95, Some(0.0));
 //!
 //! let case = CaseResult { metrics: [("1".into(), metrics)].into(), ..CaseResult::default() };
-//! let report = Report { settings, cases: vec![case], missing: vec![] };
+//! let report = Report { settings, cases: vec![case], ..Report::default() };
 //! println!("{:.4}", report.aggregates()["1"][&Measure::Dice].median.unwrap_or(0.0));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

@@ -49,7 +49,7 @@ pub struct MissingCase {
 ///     group: [("phase".into(), "GED4".into())].into(),
 ///     metrics: [("1".into(), metrics)].into(),
 /// };
-/// let report = Report { settings: Settings::default(), cases: vec![case], missing: vec![] };
+/// let report = Report { settings: Settings::default(), cases: vec![case], ..Report::default() };
 /// assert_eq!(report.aggregates()["1"][&Measure::Dice].mean, Some(0.9));
 /// let summary = report.to_summary_json();
 /// assert_eq!(summary["foreground_mean"]["Dice"], 0.9);
@@ -63,6 +63,8 @@ pub struct Report {
     pub cases: Vec<CaseResult>,
     /// The cases without a prediction. They count in every mean.
     pub missing: Vec<MissingCase>,
+    /// What else a reader should know, such as predictions of no reference.
+    pub notes: Vec<String>,
 }
 
 /// One entry of `metric_per_case`, whichever kind of case it is.
@@ -109,6 +111,7 @@ impl Report {
     /// - `aggregates`: [`Summary`] by label and measure
     /// - `groups`: for every kind and name of group `n`, `mean` and `aggregates`
     /// - `missing`: the cases without a prediction, and why
+    /// - `notes`: what else a reader should know
     /// - `settings`: how the cases were judged
     ///
     /// An undefined value is `null`, and the `reasons` of its case say why; there is no NaN.
@@ -125,6 +128,7 @@ impl Report {
             "aggregates": self.aggregates(),
             "groups": groups(&rows),
             "missing": missing.collect::<Vec<_>>(),
+            "notes": self.notes,
             "settings": self.settings,
         })
     }
@@ -154,6 +158,7 @@ impl Report {
         })?;
         let mut report = Self {
             settings: written.settings,
+            notes: written.notes,
             ..Self::default()
         };
         for entry in written.metric_per_case {
@@ -195,6 +200,8 @@ struct Written {
     metric_per_case: Vec<Entry>,
     #[serde(default)]
     settings: Settings,
+    #[serde(default)]
+    notes: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -372,6 +379,7 @@ mod tests {
                 group: group("GED4"),
                 metrics: [("1".into(), lost(1)), ("2".into(), lost(2))].into(),
             }],
+            notes: vec!["a note".into()],
         }
     }
 

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 /// Judge masks by references: Dice, Hausdorff distances and more, in millimetres.
 ///
 /// Files are paired by name. A reference without a prediction counts as a miss, with Dice 0 and the
-/// image's diagonal as distance; it is never left out of a mean.
+/// image's diagonal as distance; it is never left out of a mean. A case that fails does not end the
+/// others; the exit status says that one did.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Evaluate {
     /// Folder of predicted masks.
@@ -38,8 +39,8 @@ pub(crate) struct Evaluate {
         allow_negative_numbers = true
     )]
     nsd_tolerance: f64,
-    /// What counts where a mask is empty: worst (Dice 0, the image's diagonal; an empty reference is
-    /// refused), exclude, both-empty-is-perfect, or a distance in mm.
+    /// What counts where a mask is empty: worst (Dice 0, the image's diagonal; a case with an empty
+    /// reference fails), exclude, both-empty-is-perfect, or a distance in mm.
     #[arg(long, value_name = "POLICY", default_value = "worst")]
     empty: String,
     /// Labels to judge, such as 1,2; those that each reference holds when absent.
@@ -203,12 +204,15 @@ pub(crate) fn print_report(report: &Report) {
             continue;
         };
         println!(
-            "label {label}: {} cases, {} without a prediction, {} with an empty one, {} left out of the mean",
+            "label {label}: {} cases, {} that could not be judged, {} with an empty prediction, {} left out of the mean",
             dice.n + dice.n_undefined,
             dice.n_missing,
             dice.n_empty,
             measures.get(&Measure::Hd).map_or(0, |hd| hd.n_undefined)
         );
+    }
+    for note in &report.notes {
+        println!("note: {note}");
     }
     for case in &report.missing {
         println!("missing: {}: {}", case.reference_file, case.reason);

@@ -247,13 +247,17 @@ fn empty_masks_count_as_the_caller_says() {
         ];
         liseg(&[&["evaluate", "--json", "--empty", policy][..], &folders].concat())
     };
-    let refused = evaluate("worst");
-    assert_eq!(refused.status.code(), Some(1));
+    // A case that fails does not end the others.
+    let failed = evaluate("worst");
+    assert_eq!(failed.status.code(), Some(1));
+    let report = stdout_json(&failed);
+    assert_eq!(report["metric_per_case"].as_array().unwrap().len(), 2);
+    let reason = report["missing"][0]["reason"].as_str().unwrap();
     assert!(
-        stderr(&refused).contains("b.nii.gz"),
-        "{}",
-        stderr(&refused)
+        reason.contains("b.nii.gz") && reason.contains("exclude"),
+        "{reason}"
     );
+    assert_eq!(report["mean"]["1"]["Dice"], 0.0);
     let dice = |policy: &str| stdout_json(&evaluate(policy))["mean"]["1"]["Dice"].clone();
     assert_eq!(dice("both-empty-is-perfect"), 0.5);
     assert_eq!(dice("exclude"), 0.0);
