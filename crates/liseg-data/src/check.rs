@@ -37,7 +37,8 @@ pub struct Finding {
 impl Dataset {
     /// Checks every case in full, in parallel: that its files can be read; that image and label have
     /// one shape and their corners lie within 0.1 mm; that label values are declared; that no voxel is
-    /// NaN or infinite. Empty labels, constant images and oddities of the files are warnings.
+    /// NaN or infinite; cases that are refused are errors. Empty labels, constant images and oddities of
+    /// the files are warnings.
     ///
     /// Returns all findings of all cases, in order of case ids.
     pub fn check(&self) -> Vec<Finding> {
@@ -56,6 +57,12 @@ impl Dataset {
             file: file.clone(),
             message: message.clone(),
         });
+        let refused = self.refused().iter().map(|case| Finding {
+            severity: Severity::Error,
+            case: Some(case.id.clone()),
+            file: case.files.first().cloned().unwrap_or_default(),
+            message: case.error().to_string(),
+        });
         let per_case: Vec<Vec<Finding>> = self
             .cases()
             .par_iter()
@@ -68,7 +75,10 @@ impl Dataset {
                 findings.found
             })
             .collect();
-        notes.chain(per_case.into_iter().flatten()).collect()
+        refused
+            .chain(notes)
+            .chain(per_case.into_iter().flatten())
+            .collect()
     }
 }
 

@@ -1,6 +1,9 @@
 //! A data set on disk: which images there are, which have labels, and where each comes from.
 
-use crate::{CaseAttributes, DatasetDescription, Error, Result};
+use crate::{
+    CaseAttributes, DatasetDescription, Error, Result, listing,
+    pairs::{self, Pair},
+};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -64,11 +67,37 @@ impl Case {
     }
 }
 
+/// A case that is there and cannot be used, because its files do not say what they are.
+///
+/// It is not among the cases of a data set; checks report it as an error, and whatever works on all
+/// cases counts it as failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedCase {
+    /// The case, as far as the names of the files tell it.
+    pub id: String,
+    /// All files in question.
+    pub files: Vec<PathBuf>,
+    /// What is wrong with them.
+    pub reason: String,
+}
+
+impl RefusedCase {
+    /// The case as an error.
+    pub fn error(&self) -> Error {
+        Error::Refused {
+            files: self.files.clone(),
+            reason: self.reason.clone(),
+        }
+    }
+}
+
 /// A data set in nnU-Net's raw layout, version 2 or 1, with one channel per image.
 ///
 /// `imagesTr` holds training images `<id>_0000<ending>`, labelled where `labelsTr` has
 /// `<id><ending>`; `imagesUn` holds more training images without labels; `imagesTs` test images,
-/// with labels in `labelsTs` where known. An optional `cases.json` beside `dataset.json`, a list of
+/// with labels in `labelsTs` where known. Both endings of NIfTI files are read, in any case of letters,
+/// and labels that also carry the channel; checks note what is not as `dataset.json` says. Where
+/// several files claim to be the image or the label of one case, the case is a [`RefusedCase`]. An optional `cases.json` beside `dataset.json`, a list of
 /// [`CaseAttributes`], says where images come from.
 ///
 /// Other layouts can be looked at as they are ([`Layout::open`](crate::Layout::open)) and imported
@@ -81,6 +110,7 @@ pub struct Dataset {
     /// Whether every value but 0 counts as foreground when it is imported.
     pub(crate) any_foreground: bool,
     pub(crate) cases: Vec<Case>,
+    pub(crate) refused: Vec<RefusedCase>,
     pub(crate) notes: Vec<(Option<String>, PathBuf, String)>,
 }
 
@@ -112,6 +142,7 @@ impl Dataset {
             labels,
             any_foreground: false,
             cases: Vec::new(),
+            refused: Vec::new(),
             notes: Vec::new(),
         };
         let ending = &description.file_ending;
@@ -134,6 +165,9 @@ impl Dataset {
     /// [`Error::Dataset`] when there are none, or one id occurs twice.
     pub(crate) fn sort(&mut self, ending: &str) -> Result<()> {
         self.cases.sort_by(|a, b| a.id.cmp(&b.id));
+        if let (true, Some(refused)) = (self.cases.is_empty(), self.refused.first()) {
+            return Err(Error::of_case(&refused.id)(refused.error()));
+        }
         if self.cases.is_empty() {
             return Err(self.error(format!(
                 "no image *{ending} in imagesTr, imagesUn or imagesTs"
@@ -175,6 +209,12 @@ impl Dataset {
         self.cases.iter().filter(move |case| case.subset == subset)
     }
 
+    /// Cases that cannot be used, because their files do not say what they are; not among
+    /// [`Dataset::cases`].
+    pub fn refused(&self) -> &[RefusedCase] {
+        &self.refused
+    }
+
     /// What was odd while the cases were found: case, file, message.
     pub(crate) fn notes(&self) -> &[(Option<String>, PathBuf, String)] {
         &self.notes
@@ -195,35 +235,32 @@ impl Dataset {
         subset: Subset,
         ending: &str,
     ) -> Result<()> {
-        let image_folder = self.folder.join(images);
-        let mut label_files: BTreeMap<String, PathBuf> = match labels {
-            Some(name) => files(&self.folder.join(name), ending)?
-                .into_iter()
-                .collect(),
-            None => BTreeMap::new(),
-        };
-        for (id, found) in channel_files(&image_folder, ending)? {
-            let [(channel, image)] = &found[..] else {
-                return Err(channel_error(image_folder, id, &found));
+        let found = pairs::find(&self.folder, images, labels, ending)?;
+        for pair in found.pairs {
+            let image = match &pair.channels[..] {
+                [(channel, image)] if channel.is_empty() || channel == "_0000" => image.clone(),
+                _ => return Err(self.channel_error(images, pair)),
             };
-            if !channel.is_empty() && channel != "_0000" {
-                return Err(channel_error(image_folder, id, &found));
-            }
-            let label = label_files.remove(&id);
             let subset = match subset {
-                Subset::Labelled if label.is_none() => Subset::Unlabelled,
+                Subset::Labelled if pair.label.is_none() => Subset::Unlabelled,
                 other => other,
             };
             self.cases.push(Case {
-                label,
-                ..Case::new(id, image, subset)
+                label: pair.label,
+                ..Case::new(pair.id, image, subset)
             });
         }
-        for (id, path) in label_files {
-            let message = format!("label without an image {id}_0000{ending} in {images}");
-            self.notes.push((Some(id), path, message));
-        }
+        self.refused.extend(found.refused);
+        self.notes.extend(found.notes);
         Ok(())
+    }
+
+    fn channel_error(&self, images: &str, pair: Pair) -> Error {
+        Error::Channels {
+            folder: self.folder.join(images),
+            case: pair.id,
+            found: pair.channels.into_iter().map(|(name, _)| name).collect(),
+        }
     }
 
     /// Adds the cases that `dataset.json` lists itself.
@@ -254,7 +291,7 @@ impl Dataset {
     /// Adds patient, phase and vendor from `cases.json`, where there is one.
     fn take_attributes(&mut self) -> Result<()> {
         let path = self.folder.join("cases.json");
-        if !path.exists() {
+        if !listing::exists(&path)? {
             return Ok(());
         }
         let list = CaseAttributes::read_list(&path)?;
@@ -299,68 +336,6 @@ impl Dataset {
             }
             _ => {}
         }
-    }
-}
-
-fn channel_error(folder: PathBuf, case: String, found: &[(String, PathBuf)]) -> Error {
-    Error::Channels {
-        folder,
-        case,
-        found: found.iter().map(|(channel, _)| channel.clone()).collect(),
-    }
-}
-
-/// The channel files of every case of a folder, as (channel suffix, path); a missing folder has none.
-pub(crate) fn channel_files(
-    folder: &Path,
-    ending: &str,
-) -> Result<BTreeMap<String, Vec<(String, PathBuf)>>> {
-    let mut channels: BTreeMap<String, Vec<(String, PathBuf)>> = BTreeMap::new();
-    for (stem, path) in files(folder, ending)? {
-        let (id, channel) = split_channel(&stem);
-        let found = (channel.to_owned(), path);
-        channels.entry(id.to_owned()).or_default().push(found);
-    }
-    Ok(channels)
-}
-
-/// The visible files of a folder with that ending, as (name without ending, path), in order of
-/// their names; none where the folder is missing.
-pub(crate) fn files(folder: &Path, ending: &str) -> Result<Vec<(String, PathBuf)>> {
-    let entries = match std::fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(Error::io("reading", folder)(error)),
-    };
-    let mut found = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(Error::io("reading", folder))?.path();
-        let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-            continue;
-        };
-        match name.strip_suffix(ending) {
-            Some(stem) if !stem.is_empty() && !name.starts_with('.') => {
-                found.push((stem.to_owned(), path));
-            }
-            _ => {}
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-/// Splits `case_0000` into `case` and `_0000`; a name without a channel has an empty one.
-fn split_channel(stem: &str) -> (&str, &str) {
-    let at = stem.len().saturating_sub(5);
-    match stem.get(at..) {
-        Some(channel)
-            if at > 0
-                && channel.starts_with('_')
-                && channel[1..].bytes().all(|b| b.is_ascii_digit()) =>
-        {
-            (&stem[..at], channel)
-        }
-        _ => (stem, ""),
     }
 }
 
@@ -410,6 +385,34 @@ mod tests {
         );
         assert!(has("numTraining is 3, but 2 cases have labels"));
         assert!(has("lists case `case_0`, which has no image"));
+    }
+
+    #[test]
+    fn a_case_that_two_files_claim_is_refused() {
+        let (folder, _) = testing::dataset();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::copy(path("labelsTr/case_1.nii.gz"), path("labelsTr/case_1.nii")).unwrap();
+        let other = path("labelsTr/case_2_0000.nii.gz");
+        std::fs::rename(path("labelsTr/case_2.nii.gz"), other).unwrap();
+        let dataset = Dataset::open(folder.path()).unwrap();
+        assert_eq!(dataset.cases().len(), 5);
+        assert_eq!(dataset.subset(Subset::Labelled).count(), 2);
+        let [refused] = dataset.refused() else {
+            panic!("{:?}", dataset.refused())
+        };
+        assert_eq!(refused.id, "case_1");
+        let errors: Vec<_> = dataset.check_headers().into_iter().collect();
+        assert_eq!(errors[0].severity, crate::Severity::Error);
+        for part in ["case_1.nii, ", "case_1.nii.gz", "claim to be its label"] {
+            assert!(errors[0].message.contains(part), "{}", errors[0].message);
+        }
+        let store = tempfile::tempdir().unwrap();
+        let (plan, options) = (testing::tiny_plan(), crate::PreprocessOptions::default());
+        let report =
+            crate::preprocess_dataset(&dataset, &plan, store.path(), &options, |_| {}).unwrap();
+        assert!(report.failed.len() == 1 && report.failed[0].0 == "case_1");
+        let (_, failed) = crate::Fingerprint::of_readable(&dataset).unwrap();
+        assert!(failed.len() == 1 && failed[0].0 == "case_1");
     }
 
     #[test]
@@ -501,13 +504,5 @@ mod tests {
         std::fs::write(empty.path().join("dataset.json"), text).unwrap();
         let message = Dataset::open(empty.path()).unwrap_err().to_string();
         assert!(message.contains("no image *.nii.gz"), "{message}");
-    }
-
-    #[test]
-    fn channels_are_split_from_names() {
-        assert_eq!(split_channel("case_0001_0000"), ("case_0001", "_0000"));
-        assert_eq!(split_channel("liver"), ("liver", ""));
-        assert_eq!(split_channel("_0000"), ("_0000", ""));
-        assert_eq!(split_channel("Größe"), ("Größe", ""));
     }
 }

@@ -85,6 +85,14 @@ pub enum Error {
         /// What is wrong with it.
         source: Box<Error>,
     },
+    /// A case is there and none of its files can be taken for what it should be.
+    #[error("{}: {reason}", listed(files))]
+    Refused {
+        /// All files in question.
+        files: Vec<PathBuf>,
+        /// What is wrong with them.
+        reason: String,
+    },
     /// An image and its label do not lie on one grid.
     #[error(
         "label {} has shape {found:?} (z, y, x) and its image {expected:?}, with corners up to \
@@ -161,6 +169,12 @@ pub enum Error {
         /// What happened.
         reason: String,
     },
+}
+
+/// Files with commas between them.
+fn listed(files: &[PathBuf]) -> String {
+    let files = files.iter().map(|file| file.display().to_string());
+    files.collect::<Vec<_>>().join(", ")
 }
 
 impl Error {

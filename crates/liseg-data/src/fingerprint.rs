@@ -89,7 +89,11 @@ impl Fingerprint {
             .filter(|case| case.subset != Subset::Test)
             .map(|case| (&case.id, CaseFingerprint::of(case, most)))
             .collect::<Vec<_>>();
-        let (mut cases, mut foreground, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut cases, mut foreground) = (Vec::new(), Vec::new());
+        let refused = dataset.refused().iter();
+        let mut failed: Vec<(String, Error)> = refused
+            .map(|case| (case.id.clone(), case.error()))
+            .collect();
         for (id, looked_at) in looked_at {
             match looked_at {
                 Ok((case, voxels)) => {
@@ -99,6 +103,7 @@ impl Fingerprint {
                 Err(error) => failed.push((id.clone(), error)),
             }
         }
+        failed.sort_by(|a, b| a.0.cmp(&b.0));
         if cases.is_empty() {
             return Err(match failed.into_iter().next() {
                 Some((case, error)) => Error::of_case(&case)(error),

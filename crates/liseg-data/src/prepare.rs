@@ -158,7 +158,13 @@ pub fn preprocess_dataset(
     });
     results.sort_by(|a, b| a.0.cmp(&b.0));
 
-    let mut report = Report::default();
+    let refused = dataset.refused().iter();
+    let mut report = Report {
+        failed: refused
+            .map(|case| (case.id.clone(), case.error()))
+            .collect(),
+        ..Report::default()
+    };
     for (id, result) in results {
         match result {
             Ok(Outcome::Unchanged) => report.unchanged.push(id),
@@ -166,6 +172,7 @@ pub fn preprocess_dataset(
             Err(error) => report.failed.push((id, error)),
         }
     }
+    report.failed.sort_by(|a, b| a.0.cmp(&b.0));
     let finished = report.written.iter().chain(&report.unchanged);
     store::write_index(out, finished.cloned().collect())?;
     Ok(report)

@@ -126,9 +126,10 @@ pub(super) fn label(
     Ok(PlacedLabel { merged, rewritten })
 }
 
-fn ending(path: &Path) -> &'static str {
+/// The ending that a file's name means, however it is written.
+pub(super) fn ending(path: &Path) -> &'static str {
     let name = path.file_name().map(|name| name.to_string_lossy());
-    match name.is_some_and(|name| name.ends_with(".gz")) {
+    match name.is_some_and(|name| name.to_ascii_lowercase().ends_with(".gz")) {
         true => ".nii.gz",
         false => ".nii",
     }
