@@ -2,7 +2,7 @@
 
 use super::failure::chain;
 use super::{Failure, Result, Shared};
-use liseg::data::Dataset;
+use liseg::data::{Dataset, RefusedCase, confined};
 use liseg::mri::nifti;
 use rayon::prelude::*;
 use serde_json::{Value, json};
@@ -77,24 +77,43 @@ pub(crate) fn copy(dataset: &Dataset, source: &Path, folder: &Path) -> Result<Ve
     let cases = dataset.cases().iter();
     let files = cases.flat_map(|case| [Some(&case.image), case.label.as_ref()]);
     let files: Vec<&PathBuf> = files.flatten().collect();
-    files
+    let copies: Vec<File> = files
         .into_par_iter()
-        .map(|from| {
-            let path = from.strip_prefix(source).map_err(|_| {
-                let from = from.display();
-                Failure::work(format!("{from} lies outside the dataset and is not copied"))
-            })?;
-            let to = folder.join(path);
-            if let Some(parent) = to.parent() {
-                std::fs::create_dir_all(parent).map_err(|error| failed(parent, &error))?;
-            }
-            let outcome = nifti::repair(from, &to).map_err(|error| chain(&error));
-            Ok(File {
-                path: path.to_owned(),
-                outcome,
-            })
-        })
-        .collect()
+        .map(|from| copy_file(from, source, folder))
+        .collect();
+    let refused = dataset.refused().iter().flat_map(refused_files);
+    Ok(copies.into_iter().chain(refused).collect())
+}
+
+/// Copies one file to the same place below `folder`; what lies outside the dataset has no such place.
+fn copy_file(from: &Path, source: &Path, folder: &Path) -> File {
+    let below = from.strip_prefix(source).unwrap_or(from);
+    let outcome = match confined(below) {
+        None => {
+            Err("it lies outside the dataset, so a copy would too; move it into the dataset".into())
+        }
+        Some(path) => repair_to(from, &folder.join(path)),
+    };
+    File {
+        path: below.to_owned(),
+        outcome,
+    }
+}
+
+fn repair_to(from: &Path, to: &Path) -> Result<nifti::Repair, String> {
+    if let Some(parent) = to.parent() {
+        let failed = |error| format!("{}: {error}", parent.display());
+        std::fs::create_dir_all(parent).map_err(failed)?;
+    }
+    nifti::repair(from, to).map_err(|error| chain(&error))
+}
+
+/// The files of a case that cannot be used, none of which is copied.
+fn refused_files(case: &RefusedCase) -> impl Iterator<Item = File> {
+    case.files.iter().map(|path| File {
+        path: path.clone(),
+        outcome: Err(case.reason.clone()),
+    })
 }
 
 pub(crate) fn print(files: &[File], shared: &Shared) {
