@@ -448,6 +448,18 @@ mod tests {
     }
 
     #[test]
+    fn descriptions_may_have_a_byte_order_mark() {
+        let (folder, expected) = testing::dataset();
+        for name in ["dataset.json", "cases.json"] {
+            let path = folder.path().join(name);
+            let text = std::fs::read_to_string(&path).unwrap();
+            std::fs::write(&path, format!("\u{feff}{text}\r\n")).unwrap();
+        }
+        assert_eq!(Dataset::open(folder.path()).unwrap(), expected);
+        assert_eq!(expected.check_headers(), []);
+    }
+
+    #[test]
     fn refuses_what_it_cannot_use() {
         let (folder, _) = testing::dataset();
         let path = |name: &str| folder.path().join(name);

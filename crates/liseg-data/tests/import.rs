@@ -93,7 +93,7 @@ fn write_liqa(root: &Path) {
     let held_out = root.join("LiQA_val/Data");
     put(held_out.join("Vendor_A/2001-A/GED4.nii.gz"), 9);
     put(held_out.join("Vendor_A/2001-A/T2.nii.gz"), 10);
-    let table = "Case,Vendor,Missing Modality\n2001-A,A,T2;DWI_800\n2002-A,A,\n";
+    let table = "\u{feff}Case,Vendor,Missing Modality\n2001-A,A,T2;DWI_800\n2002-A,A,\n";
     std::fs::write(root.join("LiQA_val/info.csv"), table).unwrap();
 }
 
