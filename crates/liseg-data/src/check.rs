@@ -1,6 +1,6 @@
 //! Finds what is wrong with a data set before long work starts.
 
-use crate::{Case, Dataset};
+use crate::{Case, Dataset, listing};
 use liseg_mri::nifti;
 use liseg_volume::Geometry;
 use rayon::prelude::*;
@@ -100,9 +100,12 @@ impl Findings<'_> {
 
     /// The value, or `None` and a finding.
     fn tried<T>(&mut self, file: &Path, result: liseg_mri::Result<T>) -> Option<T> {
-        result
-            .map_err(|error| self.add(Severity::Error, file, error.to_string()))
-            .ok()
+        let message = match result {
+            Ok(value) => return Some(value),
+            Err(error) => unreadable(file, &error),
+        };
+        self.add(Severity::Error, file, message);
+        None
     }
 
     fn headers(&mut self) {
@@ -212,6 +215,19 @@ impl Findings<'_> {
     }
 }
 
+/// Why a file cannot be read, with the system's own reason.
+fn unreadable(file: &Path, error: &liseg_mri::Error) -> String {
+    if let Some(target) = listing::dangling(file) {
+        return format!("it is a link to {target}, which does not exist");
+    }
+    match std::error::Error::source(error) {
+        Some(source) if !error.to_string().contains(&source.to_string()) => {
+            format!("{error}: {source}")
+        }
+        _ => error.to_string(),
+    }
+}
+
 /// How often each value occurs.
 pub(crate) fn value_counts(values: impl Iterator<Item = u8>) -> BTreeMap<u8, usize> {
     let mut counts = [0usize; 256];
@@ -292,5 +308,37 @@ mod tests {
         // Headers alone show the misplaced, the unreadable and the wrong shape.
         let errors = messages(&dataset.check_headers(), Severity::Error);
         assert_eq!(errors.len(), 3, "{errors:#?}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_to_nothing_are_named() {
+        let (folder, dataset) = testing::dataset();
+        for name in ["imagesTr/case_0_0000.nii.gz", "labelsTr/case_1.nii.gz"] {
+            let path = folder.path().join(name);
+            std::fs::remove_file(&path).unwrap();
+            std::os::unix::fs::symlink(Path::new("/nowhere").join(name), &path).unwrap();
+        }
+        assert_eq!(Dataset::open(folder.path()).unwrap(), dataset);
+        for findings in [dataset.check(), dataset.check_headers()] {
+            let errors = messages(&findings, Severity::Error);
+            let expected = [
+                "case_0: it is a link to /nowhere/imagesTr/case_0_0000.nii.gz, which does not exist",
+                "case_1: it is a link to /nowhere/labelsTr/case_1.nii.gz, which does not exist",
+            ];
+            assert_eq!(errors, expected);
+        }
+        // A link in the place of a folder, or of a list, would take many cases away in silence.
+        let labels = folder.path().join("labelsTr");
+        std::fs::rename(&labels, folder.path().join("elsewhere")).unwrap();
+        std::os::unix::fs::symlink("/nowhere/labels", &labels).unwrap();
+        let message = Dataset::open(folder.path()).unwrap_err().to_string();
+        assert!(message.contains("labelsTr") && message.contains("/nowhere/labels"));
+        std::fs::remove_file(&labels).unwrap();
+        let cases = folder.path().join("cases.json");
+        std::fs::remove_file(&cases).unwrap();
+        std::os::unix::fs::symlink("/nowhere/cases.json", &cases).unwrap();
+        let message = Dataset::open(folder.path()).unwrap_err().to_string();
+        assert!(message.contains("/nowhere/cases.json"), "{message}");
     }
 }

@@ -1,6 +1,6 @@
 //! `dataset.json`, in both versions of nnU-Net's raw layout.
 
-use crate::{Error, Result, json, plan::check_labels};
+use crate::{Error, Result, json, listing, plan::check_labels};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -99,7 +99,7 @@ impl DatasetDescription {
     /// Reads the `dataset.json` of a data set's folder.
     pub(crate) fn of_folder(folder: &Path) -> Result<Self> {
         let file = folder.join("dataset.json");
-        if file.is_file() {
+        if listing::exists(&file)? {
             return Self::read(&file);
         }
         let reason = if folder.is_dir() {

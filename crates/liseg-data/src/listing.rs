@@ -79,6 +79,7 @@ pub(crate) fn list(folder: &Path) -> Result<Listing> {
 pub(crate) fn exists(path: &Path) -> Result<bool> {
     match path.metadata() {
         Ok(_) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => Ok(false),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => match dangling(path) {
             None => Ok(false),
             Some(target) => {

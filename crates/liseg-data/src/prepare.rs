@@ -4,7 +4,7 @@ use crate::check::{GRID_TOLERANCE_MM, value_counts};
 use crate::memory::{self, Budget};
 use crate::preprocess::{preprocess_label, preprocess_volume};
 use crate::store::{self, Provenance, Record, StoredPrecision};
-use crate::{Case, Dataset, Error, Plan, Result, Subset, foreground, json};
+use crate::{Case, Dataset, Error, Plan, Result, Subset, foreground, json, listing};
 use liseg_mri::nifti;
 use liseg_volume::{LabelMap, Seed};
 use serde::{Deserialize, Serialize};
@@ -108,7 +108,7 @@ pub fn preprocess_dataset(
     let text = std::fs::read(&description).map_err(Error::io("reading", &description))?;
     json::write_bytes(&out.join("dataset.json"), &text)?;
     let splits = dataset.folder().join("splits_final.json");
-    if splits.is_file() {
+    if listing::exists(&splits)? {
         let text = std::fs::read(&splits).map_err(Error::io("reading", &splits))?;
         json::write_bytes(&out.join("splits_final.json"), &text)?;
     }
