@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 /// How far, in millimetres, the corners of an image and its label may lie apart.
 pub const GRID_TOLERANCE_MM: f64 = 0.1;
 
+/// Spacings of MR and CT images in mm, with room to spare: from those of small animals to scout views.
+const USUAL_SPACING_MM: [f64; 2] = [0.01, 100.0];
+
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -113,7 +116,7 @@ impl Findings<'_> {
         let image = self.tried(&case.image, nifti::read_header(&case.image));
         if let Some(image) = &image {
             self.oddities(&case.image, image.warnings());
-            self.unit_spacing(image.geometry());
+            self.spacing(image, image.geometry());
         }
         let Some(path) = &case.label else { return };
         let label = self.tried(path, nifti::read_header(path));
@@ -127,7 +130,7 @@ impl Findings<'_> {
         let image = self.tried(&case.image, nifti::read_image(&case.image));
         if let Some(image) = &image {
             self.oddities(&case.image, &image.warnings);
-            self.unit_spacing(image.volume.geometry());
+            self.spacing(&image.header, image.volume.geometry());
             let voxels = image.volume.data();
             let first = voxels.first().copied().unwrap_or(0.0);
             let count = voxels.iter().filter(|v| !v.is_finite()).count();
@@ -194,6 +197,20 @@ impl Findings<'_> {
         }
     }
 
+    fn spacing(&mut self, header: &nifti::Header, geometry: Geometry) {
+        let [least, most] = USUAL_SPACING_MM;
+        let spacing = geometry.spacing();
+        if spacing.zyx().iter().all(|mm| (least..=most).contains(mm)) {
+            return self.unit_spacing(geometry);
+        }
+        let message = format!(
+            "the spacing is {spacing} (z, y, x); expected {least} to {most} mm: {}",
+            likely_cause(header)
+        );
+        let file = self.case.image.clone();
+        self.add(Severity::Error, &file, message);
+    }
+
     /// Some collections have lost the spacing of a part of their files, which then say 1×1×1 mm.
     fn unit_spacing(&mut self, geometry: Geometry) {
         let unit = geometry
@@ -211,6 +228,24 @@ impl Findings<'_> {
             );
             let file = self.case.image.clone();
             self.add(Severity::Warning, &file, message);
+        }
+    }
+}
+
+/// Why a spacing is a thousand times too large or too small.
+fn likely_cause(header: &nifti::Header) -> &'static str {
+    match header.mm_factor() {
+        Some(factor) if factor > 1.0 => {
+            "the header says metres (xyzt_units 1) where its numbers are probably millimetres; \
+             set the unit to millimetres (2)"
+        }
+        Some(factor) if factor < 1.0 => {
+            "the header says micrometres (xyzt_units 3) where its numbers are probably \
+             millimetres; set the unit to millimetres (2)"
+        }
+        _ => {
+            "the numbers are probably in another unit, such as metres or micrometres, or a \
+             conversion lost them; export the file again or correct sform, qform and pixdim"
         }
     }
 }
