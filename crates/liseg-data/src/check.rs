@@ -1,7 +1,7 @@
 //! Finds what is wrong with a data set before long work starts.
 
-use crate::{Case, Dataset, listing};
-use liseg_mri::nifti;
+use crate::{Case, Dataset, Subset, listing};
+use liseg_mri::{mostly_non_finite, nifti};
 use liseg_volume::Geometry;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -39,9 +39,10 @@ pub struct Finding {
 
 impl Dataset {
     /// Checks every case in full, in parallel: that its files can be read; that image and label have
-    /// one shape and their corners lie within 0.1 mm; that label values are declared; that no voxel is
-    /// NaN or infinite; cases that are refused are errors. Empty labels, constant images and oddities of
-    /// the files are warnings.
+    /// one shape and their corners lie within 0.1 mm; that label values are declared; that most
+    /// voxels are finite; that the spacing is one of bodies; that some training label has foreground.
+    /// Refused cases are errors. A few voxels that are NaN, single empty labels, constant images and
+    /// oddities of the files are warnings.
     ///
     /// Returns all findings of all cases, in order of case ids.
     pub fn check(&self) -> Vec<Finding> {
@@ -66,29 +67,59 @@ impl Dataset {
             file: case.files.first().cloned().unwrap_or_default(),
             message: case.error().to_string(),
         });
-        let per_case: Vec<Vec<Finding>> = self
+        let per_case: Vec<Findings<'_>> = self
             .cases()
             .par_iter()
             .map(|case| {
                 let mut findings = Findings {
                     case,
                     found: Vec::new(),
+                    foreground: None,
                 };
                 check(&mut findings);
-                findings.found
+                findings
             })
             .collect();
+        let nothing = self.nothing_to_learn(&per_case);
         refused
             .chain(notes)
-            .chain(per_case.into_iter().flatten())
+            .chain(nothing)
+            .chain(per_case.into_iter().flat_map(|findings| findings.found))
             .collect()
     }
+
+    /// An error where labels were read and none of those for training has foreground.
+    fn nothing_to_learn(&self, per_case: &[Findings<'_>]) -> Option<Finding> {
+        let labelled = per_case
+            .iter()
+            .filter(|f| f.case.subset == Subset::Labelled);
+        let read: Vec<bool> = labelled.filter_map(|f| f.foreground).collect();
+        if read.is_empty() || read.contains(&true) {
+            return None;
+        }
+        Some(Finding {
+            severity: Severity::Error,
+            case: None,
+            file: self.folder().to_owned(),
+            message: no_foreground(read.len()),
+        })
+    }
+}
+
+/// What to say of labels that teach nothing.
+pub(crate) fn no_foreground(labels: usize) -> String {
+    format!(
+        "the labels of all {labels} labelled training cases are empty, so there is nothing to learn: \
+         check that they are the right files and values"
+    )
 }
 
 /// The findings of one case.
 struct Findings<'a> {
     case: &'a Case,
     found: Vec<Finding>,
+    /// Whether the label has foreground; `None` where it was not read.
+    foreground: Option<bool>,
 }
 
 impl Findings<'_> {
@@ -134,9 +165,16 @@ impl Findings<'_> {
             let voxels = image.volume.data();
             let first = voxels.first().copied().unwrap_or(0.0);
             let count = voxels.iter().filter(|v| !v.is_finite()).count();
-            if count > 0 {
-                let message = format!("{count} voxels are NaN or infinite");
+            if mostly_non_finite(count, voxels.len()) {
+                let message = format!(
+                    "{count} of {} voxels are NaN or infinite: too many for an image",
+                    voxels.len()
+                );
                 self.add(Severity::Error, &case.image, message);
+            } else if count > 0 {
+                let message =
+                    format!("{count} voxels are NaN or infinite; they count as background");
+                self.add(Severity::Warning, &case.image, message);
             } else if voxels.iter().all(|&v| v.to_bits() == first.to_bits()) {
                 let message = format!("every voxel has the value {first}");
                 self.add(Severity::Warning, &case.image, message);
@@ -164,7 +202,9 @@ impl Findings<'_> {
                 self.add(Severity::Error, path, message);
             }
         }
-        if counts.keys().all(|&value| value == 0) {
+        let empty = counts.keys().all(|&value| value == 0);
+        self.foreground = Some(!empty);
+        if empty {
             let message = "the label is empty: every voxel is background".into();
             self.add(Severity::Warning, path, message);
         }
@@ -190,7 +230,7 @@ impl Findings<'_> {
 
     fn oddities(&mut self, file: &Path, warnings: &[nifti::Warning]) {
         for warning in warnings {
-            // Voxels that are no numbers are an error, reported with the voxels.
+            // Voxels that are no numbers are reported with the voxels.
             if !matches!(warning, nifti::Warning::NotFinite { .. }) {
                 self.add(Severity::Warning, file, warning.to_string());
             }
@@ -200,7 +240,9 @@ impl Findings<'_> {
     fn spacing(&mut self, header: &nifti::Header, geometry: Geometry) {
         let [least, most] = USUAL_SPACING_MM;
         let spacing = geometry.spacing();
-        if spacing.zyx().iter().all(|mm| (least..=most).contains(mm)) {
+        // Along an axis of one voxel there is no distance that could be wrong.
+        let usual = |(mm, voxels): (f64, usize)| voxels == 1 || (least..=most).contains(&mm);
+        if spacing.zyx().into_iter().zip(geometry.shape).all(usual) {
             return self.unit_spacing(geometry);
         }
         let message = format!(
@@ -310,7 +352,7 @@ mod tests {
         nifti::write_labels(path("labelsTr/case_1.nii.gz"), &moved, None).unwrap();
         let (image, _) = testing::image_and_label(2);
         let mut voxels = image.data().to_owned();
-        voxels[[3, 3, 3]] = f32::NAN;
+        voxels.mapv_inplace(|v| if v > 0.0 { f32::NAN } else { v });
         let broken = Volume::new(voxels, image.affine()).unwrap();
         nifti::write_image(path("imagesTr/case_2_0000.nii.gz"), &broken, None).unwrap();
         std::fs::write(path("imagesTr/case_3_0000.nii.gz"), "text").unwrap();
@@ -329,7 +371,9 @@ mod tests {
             errors[0]
         );
         assert!(values > 0 && errors[1].starts_with("case_1: the label lies up to 2.00 mm"));
-        assert_eq!(errors[2], "case_2: 1 voxels are NaN or infinite");
+        assert!(
+            errors[2].starts_with("case_2: ") && errors[2].contains("NaN or infinite: too many")
+        );
         assert!(errors[3].starts_with("case_3: "), "{}", errors[3]);
         assert!(errors[4].starts_with("case_5: the label has shape [14, 24, 28]"));
         let warnings = messages(&findings, Severity::Warning);
@@ -343,6 +387,75 @@ mod tests {
         // Headers alone show the misplaced, the unreadable and the wrong shape.
         let errors = messages(&dataset.check_headers(), Severity::Error);
         assert_eq!(errors.len(), 3, "{errors:#?}");
+    }
+
+    #[test]
+    fn empty_labels_are_warned_of_until_all_are() {
+        let (folder, dataset) = testing::dataset();
+        for index in 0..3 {
+            let empty = testing::image_and_label(index).1.map(|_| 0);
+            let path = folder.path().join(format!("labelsTr/case_{index}.nii.gz"));
+            nifti::write_labels(path, &empty, None).unwrap();
+            let findings = dataset.check();
+            let warnings = messages(&findings, Severity::Warning);
+            assert_eq!(warnings.len(), index + 1, "{warnings:?}");
+            let errors = messages(&findings, Severity::Error);
+            assert_eq!(errors.len(), usize::from(index == 2), "{errors:?}");
+        }
+        let errors = messages(&dataset.check(), Severity::Error);
+        assert!(
+            errors[0].starts_with("-: the labels of all 3"),
+            "{}",
+            errors[0]
+        );
+    }
+
+    #[test]
+    fn a_few_voxels_that_are_no_numbers_are_a_warning() {
+        let (folder, dataset) = testing::dataset();
+        let (image, _) = testing::image_and_label(1);
+        let mut voxels = image.data().to_owned();
+        voxels[[3, 3, 3]] = f32::NAN;
+        let few = image.with_data(voxels).unwrap();
+        let path = folder.path().join("imagesTr/case_1_0000.nii.gz");
+        nifti::write_image(path, &few, None).unwrap();
+        let findings = dataset.check();
+        let expected = "case_1: 1 voxels are NaN or infinite; they count as background";
+        assert_eq!(messages(&findings, Severity::Warning), [expected]);
+        assert_eq!(findings.len(), 1);
+    }
+
+    #[test]
+    fn absurd_spacing_is_an_error_with_its_cause() {
+        let (folder, dataset) = testing::dataset();
+        let path = |index: usize| {
+            folder
+                .path()
+                .join(format!("imagesTr/case_{index}_0000.nii.gz"))
+        };
+        // Case 0: metres said where millimetres are meant. Case 1: metres stored as they are.
+        let plain = folder.path().join("plain.nii");
+        nifti::write_image(&plain, &testing::image_and_label(0).0, None).unwrap();
+        let mut bytes = std::fs::read(&plain).unwrap();
+        bytes[123] = 1;
+        std::fs::write(path(0), bytes).unwrap();
+        let (image, _) = testing::image_and_label(1);
+        let rows = image.affine().rows().map(|row| row.map(|v| v / 1000.0));
+        let affine = liseg_volume::Affine::from_rows(rows).unwrap();
+        let small = Volume::new(image.into_data(), affine).unwrap();
+        nifti::write_image(path(1), &small, None).unwrap();
+        for findings in [dataset.check(), dataset.check_headers()] {
+            let errors = messages(&findings, Severity::Error);
+            let about = |case: &str, part: &str| {
+                let has = |e: &String| e.starts_with(case) && e.contains(part);
+                assert!(errors.iter().any(has), "{case} {part}: {errors:#?}");
+            };
+            about("case_0: the spacing is 3000×2000×2000 mm", "says metres");
+            about(
+                "case_1: the spacing is 0.003×0.002×0.002 mm",
+                "in another unit",
+            );
+        }
     }
 
     #[cfg(unix)]

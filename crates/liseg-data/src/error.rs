@@ -71,12 +71,6 @@ pub enum Error {
         /// The declared values.
         declared: Vec<u8>,
     },
-    /// An image holds values that are no numbers.
-    #[error("the image holds {count} voxels that are NaN or infinite")]
-    NotFinite {
-        /// How many voxels.
-        count: usize,
-    },
     /// A case cannot be used.
     #[error("case `{case}`: {source}")]
     Case {
