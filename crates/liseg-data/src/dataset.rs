@@ -2,7 +2,7 @@
 
 use crate::{
     CaseAttributes, DatasetDescription, Error, Result, listing,
-    pairs::{self, Pair},
+    pairs::{self, Pair, Pairs},
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -147,7 +147,7 @@ impl Dataset {
         };
         let ending = &description.file_ending;
         if description.listed.is_empty() {
-            dataset.scan("imagesTr", Some("labelsTr"), Subset::Labelled, ending)?;
+            dataset.take_training(&description)?;
             dataset.scan("imagesUn", None, Subset::Unlabelled, ending)?;
         } else {
             dataset.take_listed(&description)?;
@@ -227,6 +227,16 @@ impl Dataset {
         }
     }
 
+    /// Adds the training cases: those of version 1's list, or else those of the folders.
+    fn take_training(&mut self, description: &DatasetDescription) -> Result<()> {
+        if description.training_list.is_empty() {
+            let ending = &description.file_ending;
+            return self.scan("imagesTr", Some("labelsTr"), Subset::Labelled, ending);
+        }
+        let found = pairs::of_list(&self.folder, &description.training_list, "imagesTr")?;
+        self.take_pairs(found, "imagesTr", Subset::Labelled)
+    }
+
     /// Adds the cases of one pair of folders; a missing folder has none.
     fn scan(
         &mut self,
@@ -236,6 +246,10 @@ impl Dataset {
         ending: &str,
     ) -> Result<()> {
         let found = pairs::find(&self.folder, images, labels, ending)?;
+        self.take_pairs(found, images, subset)
+    }
+
+    fn take_pairs(&mut self, found: Pairs, images: &str, subset: Subset) -> Result<()> {
         for pair in found.pairs {
             let image = match &pair.channels[..] {
                 [(channel, image)] if channel.is_empty() || channel == "_0000" => image.clone(),
@@ -421,8 +435,7 @@ mod tests {
         let path = folder.path().join("dataset.json");
         let version_1 = r#"{"name": "old", "modality": {"0": "MRI"}, "tensorImageSize": "4D",
             "labels": {"0": "back ground", "1": "liver"}, "numTraining": 3, "numTest": 0,
-            "training": [{"image": "./imagesTr/case_0.nii.gz", "label": "./labelsTr/case_0.nii.gz"}],
-            "test": []}"#;
+            "training": [], "test": []}"#;
         std::fs::write(&path, version_1).unwrap();
         let dataset = Dataset::open(folder.path()).unwrap();
         assert_eq!(dataset.labels(), &testing::labels());
@@ -445,6 +458,56 @@ mod tests {
             ("case_5", Subset::Test),
         ];
         assert_eq!(ids, expected);
+    }
+
+    #[test]
+    fn the_list_of_version_1_counts() {
+        let (folder, _) = testing::dataset();
+        let path = |name: &str| folder.path().join(name);
+        // A second reader's labels, of two of the four cases in the folder.
+        std::fs::rename(path("labelsTr"), path("labelsTr2")).unwrap();
+        let list = |second: &str| {
+            let text = format!(
+                r#"{{"modality": {{"0": "MR"}}, "labels": {{"0": "background", "1": "liver"}},
+                "numTraining": 2, "training": [
+                {{"image": "./imagesTr/case_0.nii.gz", "label": "./labelsTr2/case_0.nii.gz"}},
+                {{"image": "./imagesTr/{second}.nii.gz", "label": "./labelsTr2/case_2.nii.gz"}}]}}"#
+            );
+            std::fs::write(path("dataset.json"), text).unwrap();
+            Dataset::open(folder.path()).unwrap()
+        };
+        for second in ["case_2", "case_2_0000"] {
+            let dataset = list(second);
+            let ids: Vec<&str> = dataset.cases().iter().map(|c| c.id.as_str()).collect();
+            assert_eq!(ids, ["case_0", "case_2", "case_4", "case_5"]);
+            let case = &dataset.cases()[0];
+            assert!(case.image.ends_with("imagesTr/case_0_0000.nii.gz"));
+            let label = case.label.as_ref().unwrap();
+            assert!(label.ends_with("labelsTr2/case_0.nii.gz"));
+            let findings = dataset.check();
+            assert!(
+                findings
+                    .iter()
+                    .all(|f| f.severity == crate::Severity::Warning)
+            );
+            let unlisted =
+                "does not list case_1_0000.nii.gz, case_3_0000.nii.gz, which are left out";
+            assert!(findings[0].message.contains(unlisted), "{findings:?}");
+        }
+        let dataset = list("case_9");
+        let errors = dataset.check_headers().into_iter();
+        let mut errors = errors.filter(|f| f.severity == crate::Severity::Error);
+        assert!(
+            errors
+                .next()
+                .unwrap()
+                .file
+                .ends_with("imagesTr/case_9.nii.gz")
+        );
+        assert_eq!(errors.next(), None);
+        let dataset = list("case_0_0000");
+        assert_eq!(dataset.refused().len(), 1);
+        assert_eq!(dataset.subset(Subset::Labelled).count(), 0);
     }
 
     #[test]

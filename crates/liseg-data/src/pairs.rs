@@ -5,7 +5,7 @@
 //! and said; where two files claim to be the same thing, the case is refused and both are named.
 
 use crate::listing::{self, ImageFile, split_channel};
-use crate::{RefusedCase, Result};
+use crate::{ListedCase, RefusedCase, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -47,6 +47,74 @@ pub(crate) fn find(root: &Path, images: &str, labels: Option<&str>, ending: &str
     cases.retain(|id, _| !refused.contains(id.as_str()));
     found.pairs = cases.into_values().collect();
     Ok(found)
+}
+
+/// The cases of a list with their files, and a note of what else lies in `images`.
+///
+/// Version 1 leaves the channel out of the names; the files may have it.
+///
+/// # Errors
+/// [`Error::Io`](crate::Error::Io) for a folder that cannot be read.
+pub(crate) fn of_list(root: &Path, list: &[ListedCase], images: &str) -> Result<Pairs> {
+    let mut found = Pairs::default();
+    let mut used = BTreeSet::new();
+    let mut cases: BTreeMap<String, Vec<Pair>> = BTreeMap::new();
+    for listed in list {
+        let mut channels = Vec::new();
+        for image in &listed.images {
+            channels.extend(channels_of(&root.join(image), &listed.id)?);
+        }
+        used.extend(channels.iter().map(|(_, path)| file_name(path)));
+        let pair = Pair {
+            id: listed.id.clone(),
+            channels,
+            label: listed.label.as_ref().map(|label| root.join(label)),
+        };
+        cases.entry(listed.id.clone()).or_default().push(pair);
+    }
+    for (id, mut pairs) in cases {
+        let files = |pair: &Pair| -> Vec<PathBuf> {
+            let images = pair.channels.iter().map(|(_, path)| path.clone());
+            images.chain(pair.label.clone()).collect()
+        };
+        let pair = pairs.swap_remove(0);
+        let names: BTreeSet<&str> = pair.channels.iter().map(|(c, _)| c.as_str()).collect();
+        if !pairs.is_empty() {
+            let all = files(&pair).into_iter().chain(pairs.iter().flat_map(files));
+            found.refuse(&id, all.collect(), "the case is listed several times");
+        } else if names.len() < pair.channels.len() {
+            let reason = "several files claim to be its image";
+            found.refuse(&id, files(&pair), reason);
+        } else {
+            found.pairs.push(pair);
+        }
+    }
+    found.note_unlisted(&root.join(images), &used)?;
+    Ok(found)
+}
+
+/// The files that a list means by `image`: itself, or else one for each channel; itself again where
+/// there is no such file, so that its absence is told.
+fn channels_of(image: &Path, id: &str) -> Result<Vec<(String, PathBuf)>> {
+    if image.symlink_metadata().is_ok() {
+        return Ok(vec![(String::new(), image.to_owned())]);
+    }
+    let folder = image.parent().unwrap_or(Path::new("."));
+    let files = listing::list(folder)?.files.into_iter();
+    let channels: Vec<_> = files
+        .filter_map(|file| {
+            let (of, channel) = split_channel(&file.stem);
+            (of == id).then(|| (channel.to_owned(), file.path))
+        })
+        .collect();
+    Ok(match channels.is_empty() {
+        true => vec![(String::new(), image.to_owned())],
+        false => channels,
+    })
+}
+
+fn file_name(path: &Path) -> std::ffi::OsString {
+    path.file_name().unwrap_or_default().to_owned()
 }
 
 /// How a label's name leads to its case, from the name that is expected to the one that is least so.
@@ -164,6 +232,31 @@ impl Pairs {
             self.notes.push((None, first.path.clone(), message));
         }
         Ok(listing.files)
+    }
+
+    /// Says which images a list passes over.
+    fn note_unlisted(&mut self, folder: &Path, used: &BTreeSet<std::ffi::OsString>) -> Result<()> {
+        /// Names in one message, at most.
+        const MOST: usize = 10;
+        let files = listing::list(folder)?.files.into_iter();
+        let names: Vec<String> = files
+            .map(|file| file_name(&file.path))
+            .filter(|name| !used.contains(name))
+            .map(|name| name.to_string_lossy().into_owned())
+            .collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let more = match names.len().saturating_sub(MOST) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let message = format!(
+            "`training` of dataset.json does not list {}{more}, which are left out",
+            names[..names.len().min(MOST)].join(", ")
+        );
+        self.notes.push((None, folder.to_owned(), message));
+        Ok(())
     }
 
     fn refuse(&mut self, id: &str, files: Vec<PathBuf>, reason: &str) {

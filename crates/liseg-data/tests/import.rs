@@ -551,3 +551,26 @@ fn links_to_nothing_and_names_that_are_no_text_are_named() {
     let ends: Vec<bool> = told.iter().map(|t| t.contains("does not exist")).collect();
     assert!(ends[1] && ends[told.len() - 1], "{told:#?}");
 }
+
+#[test]
+fn the_list_of_version_1_names_the_labels_to_import() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("source");
+    for case in ["a", "b"] {
+        put(source.join(format!("imagesTr/{case}_0000.nii.gz")), 1);
+        put_label(source.join(format!("labelsTr/{case}.nii.gz")), [1, 0]);
+    }
+    put_label(source.join("second/a.nii.gz"), [1, 1]);
+    let description = r#"{"name": "List", "modality": {"0": "MR"}, "labels": {"0": "background",
+        "1": "liver"}, "numTraining": 1, "training": [
+        {"image": "./imagesTr/a.nii.gz", "label": "./second/a.nii.gz"}]}"#;
+    std::fs::write(source.join("dataset.json"), description).unwrap();
+    let out = folder.path().join("out");
+    let report = run(Layout::Nnunet, &source, &out, &ImportOptions::default());
+    assert_eq!((report.labelled, report.unlabelled, report.test), (1, 0, 0));
+    assert_eq!(
+        std::fs::read(out.join("labelsTr/a.nii.gz")).unwrap(),
+        std::fs::read(source.join("second/a.nii.gz")).unwrap()
+    );
+    assert!(messages(&report, RemarkKind::Noted)[0].contains("does not list b_0000.nii.gz"));
+}

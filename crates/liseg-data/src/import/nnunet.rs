@@ -36,7 +36,11 @@ pub(super) fn survey(folder: &Path) -> Result<Survey> {
             ("imagesUn", None, Subset::Unlabelled),
             ("imagesTs", Some("labelsTs"), Subset::Test),
         ] {
-            let found = pairs::find(folder, images, labels, &description.file_ending)?;
+            let list = &description.training_list;
+            let found = match subset == Subset::Labelled && !list.is_empty() {
+                true => pairs::of_list(folder, list, images)?,
+                false => pairs::find(folder, images, labels, &description.file_ending)?,
+            };
             for pair in found.pairs {
                 let channels = pair.channels.into_iter().map(|(_, path)| path).collect();
                 let case = (pair.id.as_str(), channels, pair.label);
