@@ -1,6 +1,6 @@
 //! Finds what is wrong with a data set before long work starts.
 
-use crate::{Case, Dataset, Subset, listing};
+use crate::{Case, Dataset, Subset, listing, mask};
 use liseg_mri::{mostly_non_finite, nifti};
 use liseg_volume::Geometry;
 use rayon::prelude::*;
@@ -181,9 +181,13 @@ impl Findings<'_> {
             }
         }
         let Some(path) = &case.label else { return };
-        let Some(label) = self.tried(path, nifti::read_labels(path)) else {
+        let Some(label) = self.tried(path, mask::read(path, dataset.any_foreground)) else {
             return;
         };
+        if let Some(odd) = label.odd {
+            self.add(Severity::Warning, path, odd);
+        }
+        let label = label.read;
         if let Some(image) = &image {
             self.grids(path, image.volume.geometry(), label.volume.geometry());
         }

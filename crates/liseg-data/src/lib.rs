@@ -63,6 +63,7 @@ mod json;
 mod listing;
 mod loader;
 mod mapped;
+mod mask;
 mod memory;
 mod nnunet_plans;
 mod nnunet_v1;

@@ -574,3 +574,36 @@ fn the_list_of_version_1_names_the_labels_to_import() {
     );
     assert!(messages(&report, RemarkKind::Noted)[0].contains("does not list b_0000.nii.gz"));
 }
+
+#[test]
+fn masks_of_any_values_become_livers() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("liqa");
+    let case = |name: &str| source.join("Vendor_A").join(name);
+    let values = [0.99998, 0.5, 1000.0, -1.0, 255.0, f32::NAN];
+    for (number, value) in values.into_iter().enumerate() {
+        let case = case(&format!("100{number}-A-S1"));
+        put(case.join("GED4.nii.gz"), number);
+        // NaN lies outside, where others have 0.
+        let (inside, outside) = if value.is_nan() {
+            (1.0, value)
+        } else {
+            (value, 0.0)
+        };
+        let mask = label([1, 1]).map(|&v| if v > 0 { inside } else { outside });
+        write_image(case.join("mask_GED4.nii.gz"), &mask, None).unwrap();
+    }
+    assert_eq!(errors(&Layout::Liqa.open(&source).unwrap()), [""; 0]);
+    let out = folder.path().join("out");
+    let report = run(Layout::Liqa, &source, &out, &ImportOptions::default());
+    assert_eq!((report.labelled, report.failed.len()), (6, 0));
+    for number in 0..values.len() {
+        let mask = out.join(format!("labelsTr/100{number}-A-S1_GED4.nii.gz"));
+        let mask = read_labels(mask).unwrap().volume;
+        assert_eq!(mask.data(), label([1, 1]).data(), "{number}");
+    }
+    let merged = messages(&report, RemarkKind::Merged);
+    assert_eq!(merged.len(), values.len(), "{merged:#?}");
+    assert!(merged[0].contains("18 voxels of values that are no labels became 1"));
+    assert!(merged[5].contains("102 voxels that are no numbers became 0"));
+}

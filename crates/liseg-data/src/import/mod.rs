@@ -140,7 +140,8 @@ impl Remark {
 pub enum LabelRule {
     /// They stay as they are.
     Keep(BTreeMap<String, u8>),
-    /// Every value but 0 becomes 1, `liver`.
+    /// Every value but 0 becomes 1, `liver`: fractions, negative and large values too. What is no
+    /// number becomes 0.
     AnyForeground,
     /// The listed values become 1, `liver`; those that are declared but not listed become 0.
     Merge {

@@ -2,6 +2,7 @@
 
 use super::LabelRule;
 use crate::check::value_counts;
+use crate::mask::{self, Mask};
 use crate::{Error, Result};
 use liseg_mri::nifti;
 use serde::{Deserialize, Serialize};
@@ -91,10 +92,10 @@ pub(super) fn label(
     rule: &LabelRule,
     how: Placement,
 ) -> Result<PlacedLabel> {
-    let read = nifti::read_labels(source)?;
+    let Mask { read, odd } = mask::read(source, *rule == LabelRule::AnyForeground)?;
     let counts = value_counts(read.volume.data().iter().copied());
     let mut map = [0u8; 256];
-    let mut changed = Vec::new();
+    let mut changed = Vec::from_iter(odd);
     for (&value, &count) in &counts {
         let Some(new) = rule.value(value) else {
             return Err(Error::LabelValue {
