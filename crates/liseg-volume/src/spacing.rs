@@ -60,7 +60,8 @@ impl Spacing {
         [self.x, self.y, self.z]
     }
 
-    /// The volume of one voxel, in cubic millimetres.
+    /// The volume of one voxel whose axes are at right angles, in cubic millimetres;
+    /// [`Affine::voxel_volume_mm3`](crate::Affine::voxel_volume_mm3) knows sheared ones.
     pub fn voxel_volume_mm3(self) -> f64 {
         self.z * self.y * self.x
     }
