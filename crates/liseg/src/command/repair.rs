@@ -135,3 +135,47 @@ pub(crate) fn print(files: &[File], shared: &Shared) {
         failed.count()
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use liseg::volume::{Affine, Spacing, Volume};
+    use ndarray::Array3;
+
+    #[test]
+    fn nothing_is_written_beside_the_copy() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        let voxels = Array3::from_shape_fn((3, 4, 5), |(z, y, x)| (z * y + x) as f32);
+        let affine = Affine::from_spacing(Spacing::ISOTROPIC_1MM);
+        for name in [
+            "dataset/imagesTr/a_0000.nii",
+            "dataset/imagesTr/b.nii",
+            "other/c.nii",
+        ] {
+            std::fs::create_dir_all(at(name).parent().unwrap()).unwrap();
+            let image = Volume::new(voxels.clone(), affine).unwrap();
+            nifti::write_image(at(name), &image, None).unwrap();
+        }
+        let description = json!({
+            "labels": {"background": 0, "liver": 1},
+            "dataset": {
+                "a": {"images": ["imagesTr/../imagesTr/a_0000.nii"]},
+                "b": {"images": [at("dataset/imagesTr/b.nii")]},
+                "c": {"images": ["../other/c.nii"]},
+                "d": {"images": [at("other/c.nii")]},
+            },
+        });
+        std::fs::write(at("dataset/dataset.json"), description.to_string()).unwrap();
+        let before = at("other/c.nii").metadata().unwrap().modified().unwrap();
+
+        let dataset = Dataset::open(&at("dataset")).unwrap();
+        let files = copy(&dataset, &at("dataset"), &at("copy")).unwrap();
+        let failed: Vec<bool> = files.iter().map(File::failed).collect();
+        assert_eq!(failed, [false, false, true, true], "{files:?}");
+        assert!(at("copy/imagesTr/a_0000.nii").is_file() && at("copy/imagesTr/b.nii").is_file());
+        let after = at("other/c.nii").metadata().unwrap().modified().unwrap();
+        assert_eq!(before, after, "the original is as it was");
+        assert_eq!(std::fs::read_dir(at("other")).unwrap().count(), 1);
+    }
+}
