@@ -1,7 +1,7 @@
 //! Finds what is wrong with a data set before long work starts.
 
-use crate::{Case, Dataset};
-use liseg_mri::nifti;
+use crate::{Case, Dataset, Subset, listing, mask};
+use liseg_mri::{mostly_non_finite, nifti};
 use liseg_volume::Geometry;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 
 /// How far, in millimetres, the corners of an image and its label may lie apart.
 pub const GRID_TOLERANCE_MM: f64 = 0.1;
+
+/// Spacings of MR and CT images in mm, with room to spare: from those of small animals to scout views.
+const USUAL_SPACING_MM: [f64; 2] = [0.01, 100.0];
 
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -36,8 +39,10 @@ pub struct Finding {
 
 impl Dataset {
     /// Checks every case in full, in parallel: that its files can be read; that image and label have
-    /// one shape and their corners lie within 0.1 mm; that label values are declared; that no voxel is
-    /// NaN or infinite. Empty labels, constant images and oddities of the files are warnings.
+    /// one shape and their corners lie within 0.1 mm; that label values are declared; that most
+    /// voxels are finite; that the spacing is one of bodies; that some training label has foreground.
+    /// Refused cases are errors. A few voxels that are NaN, single empty labels, constant images and
+    /// oddities of the files are warnings.
     ///
     /// Returns all findings of all cases, in order of case ids.
     pub fn check(&self) -> Vec<Finding> {
@@ -56,26 +61,65 @@ impl Dataset {
             file: file.clone(),
             message: message.clone(),
         });
-        let per_case: Vec<Vec<Finding>> = self
+        let refused = self.refused().iter().map(|case| Finding {
+            severity: Severity::Error,
+            case: Some(case.id.clone()),
+            file: case.files.first().cloned().unwrap_or_default(),
+            message: case.error().to_string(),
+        });
+        let per_case: Vec<Findings<'_>> = self
             .cases()
             .par_iter()
             .map(|case| {
                 let mut findings = Findings {
                     case,
                     found: Vec::new(),
+                    foreground: None,
                 };
                 check(&mut findings);
-                findings.found
+                findings
             })
             .collect();
-        notes.chain(per_case.into_iter().flatten()).collect()
+        let nothing = self.nothing_to_learn(&per_case);
+        refused
+            .chain(notes)
+            .chain(nothing)
+            .chain(per_case.into_iter().flat_map(|findings| findings.found))
+            .collect()
     }
+
+    /// An error where labels were read and none of those for training has foreground.
+    fn nothing_to_learn(&self, per_case: &[Findings<'_>]) -> Option<Finding> {
+        let labelled = per_case
+            .iter()
+            .filter(|f| f.case.subset == Subset::Labelled);
+        let read: Vec<bool> = labelled.filter_map(|f| f.foreground).collect();
+        if read.is_empty() || read.contains(&true) {
+            return None;
+        }
+        Some(Finding {
+            severity: Severity::Error,
+            case: None,
+            file: self.folder().to_owned(),
+            message: no_foreground(read.len()),
+        })
+    }
+}
+
+/// What to say of labels that teach nothing.
+pub(crate) fn no_foreground(labels: usize) -> String {
+    format!(
+        "the labels of all {labels} labelled training cases are empty, so there is nothing to learn: \
+         check that they are the right files and values"
+    )
 }
 
 /// The findings of one case.
 struct Findings<'a> {
     case: &'a Case,
     found: Vec<Finding>,
+    /// Whether the label has foreground; `None` where it was not read.
+    foreground: Option<bool>,
 }
 
 impl Findings<'_> {
@@ -90,9 +134,12 @@ impl Findings<'_> {
 
     /// The value, or `None` and a finding.
     fn tried<T>(&mut self, file: &Path, result: liseg_mri::Result<T>) -> Option<T> {
-        result
-            .map_err(|error| self.add(Severity::Error, file, error.to_string()))
-            .ok()
+        let message = match result {
+            Ok(value) => return Some(value),
+            Err(error) => unreadable(file, &error),
+        };
+        self.add(Severity::Error, file, message);
+        None
     }
 
     fn headers(&mut self) {
@@ -100,7 +147,7 @@ impl Findings<'_> {
         let image = self.tried(&case.image, nifti::read_header(&case.image));
         if let Some(image) = &image {
             self.oddities(&case.image, image.warnings());
-            self.unit_spacing(image.geometry());
+            self.spacing(image, image.geometry());
         }
         let Some(path) = &case.label else { return };
         let label = self.tried(path, nifti::read_header(path));
@@ -114,22 +161,33 @@ impl Findings<'_> {
         let image = self.tried(&case.image, nifti::read_image(&case.image));
         if let Some(image) = &image {
             self.oddities(&case.image, &image.warnings);
-            self.unit_spacing(image.volume.geometry());
+            self.spacing(&image.header, image.volume.geometry());
             let voxels = image.volume.data();
             let first = voxels.first().copied().unwrap_or(0.0);
             let count = voxels.iter().filter(|v| !v.is_finite()).count();
-            if count > 0 {
-                let message = format!("{count} voxels are NaN or infinite");
+            if mostly_non_finite(count, voxels.len()) {
+                let message = format!(
+                    "{count} of {} voxels are NaN or infinite: too many for an image",
+                    voxels.len()
+                );
                 self.add(Severity::Error, &case.image, message);
+            } else if count > 0 {
+                let message =
+                    format!("{count} voxels are NaN or infinite; they count as background");
+                self.add(Severity::Warning, &case.image, message);
             } else if voxels.iter().all(|&v| v.to_bits() == first.to_bits()) {
                 let message = format!("every voxel has the value {first}");
                 self.add(Severity::Warning, &case.image, message);
             }
         }
         let Some(path) = &case.label else { return };
-        let Some(label) = self.tried(path, nifti::read_labels(path)) else {
+        let Some(label) = self.tried(path, mask::read(path, dataset.any_foreground)) else {
             return;
         };
+        if let Some(odd) = label.odd {
+            self.add(Severity::Warning, path, odd);
+        }
+        let label = label.read;
         if let Some(image) = &image {
             self.grids(path, image.volume.geometry(), label.volume.geometry());
         }
@@ -148,7 +206,9 @@ impl Findings<'_> {
                 self.add(Severity::Error, path, message);
             }
         }
-        if counts.keys().all(|&value| value == 0) {
+        let empty = counts.keys().all(|&value| value == 0);
+        self.foreground = Some(!empty);
+        if empty {
             let message = "the label is empty: every voxel is background".into();
             self.add(Severity::Warning, path, message);
         }
@@ -174,11 +234,27 @@ impl Findings<'_> {
 
     fn oddities(&mut self, file: &Path, warnings: &[nifti::Warning]) {
         for warning in warnings {
-            // Voxels that are no numbers are an error, reported with the voxels.
+            // Voxels that are no numbers are reported with the voxels.
             if !matches!(warning, nifti::Warning::NotFinite { .. }) {
                 self.add(Severity::Warning, file, warning.to_string());
             }
         }
+    }
+
+    fn spacing(&mut self, header: &nifti::Header, geometry: Geometry) {
+        let [least, most] = USUAL_SPACING_MM;
+        let spacing = geometry.spacing();
+        // Along an axis of one voxel there is no distance that could be wrong.
+        let usual = |(mm, voxels): (f64, usize)| voxels == 1 || (least..=most).contains(&mm);
+        if spacing.zyx().into_iter().zip(geometry.shape).all(usual) {
+            return self.unit_spacing(geometry);
+        }
+        let message = format!(
+            "the spacing is {spacing} (z, y, x); expected {least} to {most} mm: {}",
+            likely_cause(header)
+        );
+        let file = self.case.image.clone();
+        self.add(Severity::Error, &file, message);
     }
 
     /// Some collections have lost the spacing of a part of their files, which then say 1×1×1 mm.
@@ -199,6 +275,37 @@ impl Findings<'_> {
             let file = self.case.image.clone();
             self.add(Severity::Warning, &file, message);
         }
+    }
+}
+
+/// Why a spacing is a thousand times too large or too small.
+fn likely_cause(header: &nifti::Header) -> &'static str {
+    match header.mm_factor() {
+        Some(factor) if factor > 1.0 => {
+            "the header says metres (xyzt_units 1) where its numbers are probably millimetres; \
+             set the unit to millimetres (2)"
+        }
+        Some(factor) if factor < 1.0 => {
+            "the header says micrometres (xyzt_units 3) where its numbers are probably \
+             millimetres; set the unit to millimetres (2)"
+        }
+        _ => {
+            "the numbers are probably in another unit, such as metres or micrometres, or a \
+             conversion lost them; export the file again or correct sform, qform and pixdim"
+        }
+    }
+}
+
+/// Why a file cannot be read, with the system's own reason.
+fn unreadable(file: &Path, error: &liseg_mri::Error) -> String {
+    if let Some(target) = listing::dangling(file) {
+        return format!("it is a link to {target}, which does not exist");
+    }
+    match std::error::Error::source(error) {
+        Some(source) if !error.to_string().contains(&source.to_string()) => {
+            format!("{error}: {source}")
+        }
+        _ => error.to_string(),
     }
 }
 
@@ -249,7 +356,7 @@ mod tests {
         nifti::write_labels(path("labelsTr/case_1.nii.gz"), &moved, None).unwrap();
         let (image, _) = testing::image_and_label(2);
         let mut voxels = image.data().to_owned();
-        voxels[[3, 3, 3]] = f32::NAN;
+        voxels.mapv_inplace(|v| if v > 0.0 { f32::NAN } else { v });
         let broken = Volume::new(voxels, image.affine()).unwrap();
         nifti::write_image(path("imagesTr/case_2_0000.nii.gz"), &broken, None).unwrap();
         std::fs::write(path("imagesTr/case_3_0000.nii.gz"), "text").unwrap();
@@ -268,7 +375,9 @@ mod tests {
             errors[0]
         );
         assert!(values > 0 && errors[1].starts_with("case_1: the label lies up to 2.00 mm"));
-        assert_eq!(errors[2], "case_2: 1 voxels are NaN or infinite");
+        assert!(
+            errors[2].starts_with("case_2: ") && errors[2].contains("NaN or infinite: too many")
+        );
         assert!(errors[3].starts_with("case_3: "), "{}", errors[3]);
         assert!(errors[4].starts_with("case_5: the label has shape [14, 24, 28]"));
         let warnings = messages(&findings, Severity::Warning);
@@ -282,5 +391,106 @@ mod tests {
         // Headers alone show the misplaced, the unreadable and the wrong shape.
         let errors = messages(&dataset.check_headers(), Severity::Error);
         assert_eq!(errors.len(), 3, "{errors:#?}");
+    }
+
+    #[test]
+    fn empty_labels_are_warned_of_until_all_are() {
+        let (folder, dataset) = testing::dataset();
+        for index in 0..3 {
+            let empty = testing::image_and_label(index).1.map(|_| 0);
+            let path = folder.path().join(format!("labelsTr/case_{index}.nii.gz"));
+            nifti::write_labels(path, &empty, None).unwrap();
+            let findings = dataset.check();
+            let warnings = messages(&findings, Severity::Warning);
+            assert_eq!(warnings.len(), index + 1, "{warnings:?}");
+            let errors = messages(&findings, Severity::Error);
+            assert_eq!(errors.len(), usize::from(index == 2), "{errors:?}");
+        }
+        let errors = messages(&dataset.check(), Severity::Error);
+        assert!(
+            errors[0].starts_with("-: the labels of all 3"),
+            "{}",
+            errors[0]
+        );
+    }
+
+    #[test]
+    fn a_few_voxels_that_are_no_numbers_are_a_warning() {
+        let (folder, dataset) = testing::dataset();
+        let (image, _) = testing::image_and_label(1);
+        let mut voxels = image.data().to_owned();
+        voxels[[3, 3, 3]] = f32::NAN;
+        let few = image.with_data(voxels).unwrap();
+        let path = folder.path().join("imagesTr/case_1_0000.nii.gz");
+        nifti::write_image(path, &few, None).unwrap();
+        let findings = dataset.check();
+        let expected = "case_1: 1 voxels are NaN or infinite; they count as background";
+        assert_eq!(messages(&findings, Severity::Warning), [expected]);
+        assert_eq!(findings.len(), 1);
+    }
+
+    #[test]
+    fn absurd_spacing_is_an_error_with_its_cause() {
+        let (folder, dataset) = testing::dataset();
+        let path = |index: usize| {
+            folder
+                .path()
+                .join(format!("imagesTr/case_{index}_0000.nii.gz"))
+        };
+        // Case 0: metres said where millimetres are meant. Case 1: metres stored as they are.
+        let plain = folder.path().join("plain.nii");
+        nifti::write_image(&plain, &testing::image_and_label(0).0, None).unwrap();
+        let mut bytes = std::fs::read(&plain).unwrap();
+        bytes[123] = 1;
+        std::fs::write(path(0), bytes).unwrap();
+        let (image, _) = testing::image_and_label(1);
+        let rows = image.affine().rows().map(|row| row.map(|v| v / 1000.0));
+        let affine = liseg_volume::Affine::from_rows(rows).unwrap();
+        let small = Volume::new(image.into_data(), affine).unwrap();
+        nifti::write_image(path(1), &small, None).unwrap();
+        for findings in [dataset.check(), dataset.check_headers()] {
+            let errors = messages(&findings, Severity::Error);
+            let about = |case: &str, part: &str| {
+                let has = |e: &String| e.starts_with(case) && e.contains(part);
+                assert!(errors.iter().any(has), "{case} {part}: {errors:#?}");
+            };
+            about("case_0: the spacing is 3000×2000×2000 mm", "says metres");
+            about(
+                "case_1: the spacing is 0.003×0.002×0.002 mm",
+                "in another unit",
+            );
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_to_nothing_are_named() {
+        let (folder, dataset) = testing::dataset();
+        for name in ["imagesTr/case_0_0000.nii.gz", "labelsTr/case_1.nii.gz"] {
+            let path = folder.path().join(name);
+            std::fs::remove_file(&path).unwrap();
+            std::os::unix::fs::symlink(Path::new("/nowhere").join(name), &path).unwrap();
+        }
+        assert_eq!(Dataset::open(folder.path()).unwrap(), dataset);
+        for findings in [dataset.check(), dataset.check_headers()] {
+            let errors = messages(&findings, Severity::Error);
+            let expected = [
+                "case_0: it is a link to /nowhere/imagesTr/case_0_0000.nii.gz, which does not exist",
+                "case_1: it is a link to /nowhere/labelsTr/case_1.nii.gz, which does not exist",
+            ];
+            assert_eq!(errors, expected);
+        }
+        // A link in the place of a folder, or of a list, would take many cases away in silence.
+        let labels = folder.path().join("labelsTr");
+        std::fs::rename(&labels, folder.path().join("elsewhere")).unwrap();
+        std::os::unix::fs::symlink("/nowhere/labels", &labels).unwrap();
+        let message = Dataset::open(folder.path()).unwrap_err().to_string();
+        assert!(message.contains("labelsTr") && message.contains("/nowhere/labels"));
+        std::fs::remove_file(&labels).unwrap();
+        let cases = folder.path().join("cases.json");
+        std::fs::remove_file(&cases).unwrap();
+        std::os::unix::fs::symlink("/nowhere/cases.json", &cases).unwrap();
+        let message = Dataset::open(folder.path()).unwrap_err().to_string();
+        assert!(message.contains("/nowhere/cases.json"), "{message}");
     }
 }

@@ -1,6 +1,9 @@
 //! A data set on disk: which images there are, which have labels, and where each comes from.
 
-use crate::{CaseAttributes, DatasetDescription, Error, Result};
+use crate::{
+    CaseAttributes, DatasetDescription, Error, Result, listing,
+    pairs::{self, Pair, Pairs},
+};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -64,11 +67,37 @@ impl Case {
     }
 }
 
+/// A case that is there and cannot be used, because its files do not say what they are.
+///
+/// It is not among the cases of a data set; checks report it as an error, and whatever works on all
+/// cases counts it as failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedCase {
+    /// The case, as far as the names of the files tell it.
+    pub id: String,
+    /// All files in question.
+    pub files: Vec<PathBuf>,
+    /// What is wrong with them.
+    pub reason: String,
+}
+
+impl RefusedCase {
+    /// The case as an error.
+    pub fn error(&self) -> Error {
+        Error::Refused {
+            files: self.files.clone(),
+            reason: self.reason.clone(),
+        }
+    }
+}
+
 /// A data set in nnU-Net's raw layout, version 2 or 1, with one channel per image.
 ///
 /// `imagesTr` holds training images `<id>_0000<ending>`, labelled where `labelsTr` has
 /// `<id><ending>`; `imagesUn` holds more training images without labels; `imagesTs` test images,
-/// with labels in `labelsTs` where known. An optional `cases.json` beside `dataset.json`, a list of
+/// with labels in `labelsTs` where known. Both endings of NIfTI files are read, in any case of letters,
+/// and labels that also carry the channel; checks note what is not as `dataset.json` says. Where
+/// several files claim to be the image or the label of one case, the case is a [`RefusedCase`]. An optional `cases.json` beside `dataset.json`, a list of
 /// [`CaseAttributes`], says where images come from.
 ///
 /// Other layouts can be looked at as they are ([`Layout::open`](crate::Layout::open)) and imported
@@ -81,6 +110,7 @@ pub struct Dataset {
     /// Whether every value but 0 counts as foreground when it is imported.
     pub(crate) any_foreground: bool,
     pub(crate) cases: Vec<Case>,
+    pub(crate) refused: Vec<RefusedCase>,
     pub(crate) notes: Vec<(Option<String>, PathBuf, String)>,
 }
 
@@ -112,11 +142,12 @@ impl Dataset {
             labels,
             any_foreground: false,
             cases: Vec::new(),
+            refused: Vec::new(),
             notes: Vec::new(),
         };
         let ending = &description.file_ending;
         if description.listed.is_empty() {
-            dataset.scan("imagesTr", Some("labelsTr"), Subset::Labelled, ending)?;
+            dataset.take_training(&description)?;
             dataset.scan("imagesUn", None, Subset::Unlabelled, ending)?;
         } else {
             dataset.take_listed(&description)?;
@@ -134,6 +165,9 @@ impl Dataset {
     /// [`Error::Dataset`] when there are none, or one id occurs twice.
     pub(crate) fn sort(&mut self, ending: &str) -> Result<()> {
         self.cases.sort_by(|a, b| a.id.cmp(&b.id));
+        if let (true, Some(refused)) = (self.cases.is_empty(), self.refused.first()) {
+            return Err(Error::of_case(&refused.id)(refused.error()));
+        }
         if self.cases.is_empty() {
             return Err(self.error(format!(
                 "no image *{ending} in imagesTr, imagesUn or imagesTs"
@@ -175,6 +209,12 @@ impl Dataset {
         self.cases.iter().filter(move |case| case.subset == subset)
     }
 
+    /// Cases that cannot be used, because their files do not say what they are; not among
+    /// [`Dataset::cases`].
+    pub fn refused(&self) -> &[RefusedCase] {
+        &self.refused
+    }
+
     /// What was odd while the cases were found: case, file, message.
     pub(crate) fn notes(&self) -> &[(Option<String>, PathBuf, String)] {
         &self.notes
@@ -187,6 +227,16 @@ impl Dataset {
         }
     }
 
+    /// Adds the training cases: those of version 1's list, or else those of the folders.
+    fn take_training(&mut self, description: &DatasetDescription) -> Result<()> {
+        if description.training_list.is_empty() {
+            let ending = &description.file_ending;
+            return self.scan("imagesTr", Some("labelsTr"), Subset::Labelled, ending);
+        }
+        let found = pairs::of_list(&self.folder, &description.training_list, "imagesTr")?;
+        self.take_pairs(found, "imagesTr", Subset::Labelled)
+    }
+
     /// Adds the cases of one pair of folders; a missing folder has none.
     fn scan(
         &mut self,
@@ -195,35 +245,36 @@ impl Dataset {
         subset: Subset,
         ending: &str,
     ) -> Result<()> {
-        let image_folder = self.folder.join(images);
-        let mut label_files: BTreeMap<String, PathBuf> = match labels {
-            Some(name) => files(&self.folder.join(name), ending)?
-                .into_iter()
-                .collect(),
-            None => BTreeMap::new(),
-        };
-        for (id, found) in channel_files(&image_folder, ending)? {
-            let [(channel, image)] = &found[..] else {
-                return Err(channel_error(image_folder, id, &found));
+        let found = pairs::find(&self.folder, images, labels, ending)?;
+        self.take_pairs(found, images, subset)
+    }
+
+    fn take_pairs(&mut self, found: Pairs, images: &str, subset: Subset) -> Result<()> {
+        for pair in found.pairs {
+            let image = match &pair.channels[..] {
+                [(channel, image)] if channel.is_empty() || channel == "_0000" => image.clone(),
+                _ => return Err(self.channel_error(images, pair)),
             };
-            if !channel.is_empty() && channel != "_0000" {
-                return Err(channel_error(image_folder, id, &found));
-            }
-            let label = label_files.remove(&id);
             let subset = match subset {
-                Subset::Labelled if label.is_none() => Subset::Unlabelled,
+                Subset::Labelled if pair.label.is_none() => Subset::Unlabelled,
                 other => other,
             };
             self.cases.push(Case {
-                label,
-                ..Case::new(id, image, subset)
+                label: pair.label,
+                ..Case::new(pair.id, image, subset)
             });
         }
-        for (id, path) in label_files {
-            let message = format!("label without an image {id}_0000{ending} in {images}");
-            self.notes.push((Some(id), path, message));
-        }
+        self.refused.extend(found.refused);
+        self.notes.extend(found.notes);
         Ok(())
+    }
+
+    fn channel_error(&self, images: &str, pair: Pair) -> Error {
+        Error::Channels {
+            folder: self.folder.join(images),
+            case: pair.id,
+            found: pair.channels.into_iter().map(|(name, _)| name).collect(),
+        }
     }
 
     /// Adds the cases that `dataset.json` lists itself.
@@ -254,7 +305,7 @@ impl Dataset {
     /// Adds patient, phase and vendor from `cases.json`, where there is one.
     fn take_attributes(&mut self) -> Result<()> {
         let path = self.folder.join("cases.json");
-        if !path.exists() {
+        if !listing::exists(&path)? {
             return Ok(());
         }
         let list = CaseAttributes::read_list(&path)?;
@@ -299,68 +350,6 @@ impl Dataset {
             }
             _ => {}
         }
-    }
-}
-
-fn channel_error(folder: PathBuf, case: String, found: &[(String, PathBuf)]) -> Error {
-    Error::Channels {
-        folder,
-        case,
-        found: found.iter().map(|(channel, _)| channel.clone()).collect(),
-    }
-}
-
-/// The channel files of every case of a folder, as (channel suffix, path); a missing folder has none.
-pub(crate) fn channel_files(
-    folder: &Path,
-    ending: &str,
-) -> Result<BTreeMap<String, Vec<(String, PathBuf)>>> {
-    let mut channels: BTreeMap<String, Vec<(String, PathBuf)>> = BTreeMap::new();
-    for (stem, path) in files(folder, ending)? {
-        let (id, channel) = split_channel(&stem);
-        let found = (channel.to_owned(), path);
-        channels.entry(id.to_owned()).or_default().push(found);
-    }
-    Ok(channels)
-}
-
-/// The visible files of a folder with that ending, as (name without ending, path), in order of
-/// their names; none where the folder is missing.
-pub(crate) fn files(folder: &Path, ending: &str) -> Result<Vec<(String, PathBuf)>> {
-    let entries = match std::fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(Error::io("reading", folder)(error)),
-    };
-    let mut found = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(Error::io("reading", folder))?.path();
-        let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-            continue;
-        };
-        match name.strip_suffix(ending) {
-            Some(stem) if !stem.is_empty() && !name.starts_with('.') => {
-                found.push((stem.to_owned(), path));
-            }
-            _ => {}
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-/// Splits `case_0000` into `case` and `_0000`; a name without a channel has an empty one.
-fn split_channel(stem: &str) -> (&str, &str) {
-    let at = stem.len().saturating_sub(5);
-    match stem.get(at..) {
-        Some(channel)
-            if at > 0
-                && channel.starts_with('_')
-                && channel[1..].bytes().all(|b| b.is_ascii_digit()) =>
-        {
-            (&stem[..at], channel)
-        }
-        _ => (stem, ""),
     }
 }
 
@@ -413,13 +402,40 @@ mod tests {
     }
 
     #[test]
+    fn a_case_that_two_files_claim_is_refused() {
+        let (folder, _) = testing::dataset();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::copy(path("labelsTr/case_1.nii.gz"), path("labelsTr/case_1.nii")).unwrap();
+        let other = path("labelsTr/case_2_0000.nii.gz");
+        std::fs::rename(path("labelsTr/case_2.nii.gz"), other).unwrap();
+        let dataset = Dataset::open(folder.path()).unwrap();
+        assert_eq!(dataset.cases().len(), 5);
+        assert_eq!(dataset.subset(Subset::Labelled).count(), 2);
+        let [refused] = dataset.refused() else {
+            panic!("{:?}", dataset.refused())
+        };
+        assert_eq!(refused.id, "case_1");
+        let errors: Vec<_> = dataset.check_headers().into_iter().collect();
+        assert_eq!(errors[0].severity, crate::Severity::Error);
+        for part in ["case_1.nii, ", "case_1.nii.gz", "claim to be its label"] {
+            assert!(errors[0].message.contains(part), "{}", errors[0].message);
+        }
+        let store = tempfile::tempdir().unwrap();
+        let (plan, options) = (testing::tiny_plan(), crate::PreprocessOptions::default());
+        let report =
+            crate::preprocess_dataset(&dataset, &plan, store.path(), &options, |_| {}).unwrap();
+        assert!(report.failed.len() == 1 && report.failed[0].0 == "case_1");
+        let (_, failed) = crate::Fingerprint::of_readable(&dataset).unwrap();
+        assert!(failed.len() == 1 && failed[0].0 == "case_1");
+    }
+
+    #[test]
     fn accepts_version_1_and_a_list_of_cases() {
         let (folder, _) = testing::dataset();
         let path = folder.path().join("dataset.json");
         let version_1 = r#"{"name": "old", "modality": {"0": "MRI"}, "tensorImageSize": "4D",
             "labels": {"0": "back ground", "1": "liver"}, "numTraining": 3, "numTest": 0,
-            "training": [{"image": "./imagesTr/case_0.nii.gz", "label": "./labelsTr/case_0.nii.gz"}],
-            "test": []}"#;
+            "training": [], "test": []}"#;
         std::fs::write(&path, version_1).unwrap();
         let dataset = Dataset::open(folder.path()).unwrap();
         assert_eq!(dataset.labels(), &testing::labels());
@@ -442,6 +458,68 @@ mod tests {
             ("case_5", Subset::Test),
         ];
         assert_eq!(ids, expected);
+    }
+
+    #[test]
+    fn the_list_of_version_1_counts() {
+        let (folder, _) = testing::dataset();
+        let path = |name: &str| folder.path().join(name);
+        // A second reader's labels, of two of the four cases in the folder.
+        std::fs::rename(path("labelsTr"), path("labelsTr2")).unwrap();
+        let list = |second: &str| {
+            let text = format!(
+                r#"{{"modality": {{"0": "MR"}}, "labels": {{"0": "background", "1": "liver"}},
+                "numTraining": 2, "training": [
+                {{"image": "./imagesTr/case_0.nii.gz", "label": "./labelsTr2/case_0.nii.gz"}},
+                {{"image": "./imagesTr/{second}.nii.gz", "label": "./labelsTr2/case_2.nii.gz"}}]}}"#
+            );
+            std::fs::write(path("dataset.json"), text).unwrap();
+            Dataset::open(folder.path()).unwrap()
+        };
+        for second in ["case_2", "case_2_0000"] {
+            let dataset = list(second);
+            let ids: Vec<&str> = dataset.cases().iter().map(|c| c.id.as_str()).collect();
+            assert_eq!(ids, ["case_0", "case_2", "case_4", "case_5"]);
+            let case = &dataset.cases()[0];
+            assert!(case.image.ends_with("imagesTr/case_0_0000.nii.gz"));
+            let label = case.label.as_ref().unwrap();
+            assert!(label.ends_with("labelsTr2/case_0.nii.gz"));
+            let findings = dataset.check();
+            assert!(
+                findings
+                    .iter()
+                    .all(|f| f.severity == crate::Severity::Warning)
+            );
+            let unlisted =
+                "does not list case_1_0000.nii.gz, case_3_0000.nii.gz, which are left out";
+            assert!(findings[0].message.contains(unlisted), "{findings:?}");
+        }
+        let dataset = list("case_9");
+        let errors = dataset.check_headers().into_iter();
+        let mut errors = errors.filter(|f| f.severity == crate::Severity::Error);
+        assert!(
+            errors
+                .next()
+                .unwrap()
+                .file
+                .ends_with("imagesTr/case_9.nii.gz")
+        );
+        assert_eq!(errors.next(), None);
+        let dataset = list("case_0_0000");
+        assert_eq!(dataset.refused().len(), 1);
+        assert_eq!(dataset.subset(Subset::Labelled).count(), 0);
+    }
+
+    #[test]
+    fn descriptions_may_have_a_byte_order_mark() {
+        let (folder, expected) = testing::dataset();
+        for name in ["dataset.json", "cases.json"] {
+            let path = folder.path().join(name);
+            let text = std::fs::read_to_string(&path).unwrap();
+            std::fs::write(&path, format!("\u{feff}{text}\r\n")).unwrap();
+        }
+        assert_eq!(Dataset::open(folder.path()).unwrap(), expected);
+        assert_eq!(expected.check_headers(), []);
     }
 
     #[test]
@@ -501,13 +579,5 @@ mod tests {
         std::fs::write(empty.path().join("dataset.json"), text).unwrap();
         let message = Dataset::open(empty.path()).unwrap_err().to_string();
         assert!(message.contains("no image *.nii.gz"), "{message}");
-    }
-
-    #[test]
-    fn channels_are_split_from_names() {
-        assert_eq!(split_channel("case_0001_0000"), ("case_0001", "_0000"));
-        assert_eq!(split_channel("liver"), ("liver", ""));
-        assert_eq!(split_channel("_0000"), ("_0000", ""));
-        assert_eq!(split_channel("Größe"), ("Größe", ""));
     }
 }

@@ -1,6 +1,6 @@
 //! `dataset.json`, in both versions of nnU-Net's raw layout.
 
-use crate::{Error, Result, json, plan::check_labels};
+use crate::{Error, Result, json, listing, plan::check_labels};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -47,6 +47,9 @@ pub struct DatasetDescription {
     pub training: Option<usize>,
     /// Cases that the file lists itself (version 2's `dataset`).
     pub listed: Vec<ListedCase>,
+    /// Training cases that version 1 lists in `training`, with names that leave out the channel; where
+    /// there are any, other files of `imagesTr` and `labelsTr` do not count.
+    pub training_list: Vec<ListedCase>,
 }
 
 /// A case that `dataset.json` lists with its files.
@@ -75,6 +78,7 @@ impl DatasetDescription {
             file_ending: ".nii.gz".to_owned(),
             training: None,
             listed: Vec::new(),
+            training_list: Vec::new(),
         }
     }
 
@@ -99,7 +103,7 @@ impl DatasetDescription {
     /// Reads the `dataset.json` of a data set's folder.
     pub(crate) fn of_folder(folder: &Path) -> Result<Self> {
         let file = folder.join("dataset.json");
-        if file.is_file() {
+        if listing::exists(&file)? {
             return Self::read(&file);
         }
         let reason = if folder.is_dir() {
@@ -262,6 +266,7 @@ fn parse(root: &Map<String, Value>, folder_name: &str) -> Result<DatasetDescript
             .and_then(Value::as_u64)
             .and_then(|n| usize::try_from(n).ok()),
         listed: listed(root)?,
+        training_list: training_list(root)?,
     })
 }
 
@@ -336,10 +341,7 @@ fn listed(root: &Map<String, Value>) -> Result<Vec<ListedCase>, String> {
         serde_json::from_value(list.clone()).map_err(|e| format!("`dataset`: {e}"))?;
     let mut cases = Vec::with_capacity(entries.len());
     for (id, entry) in entries {
-        // The id becomes a file name in stores and predictions.
-        if id.is_empty() || id.starts_with('.') || id.contains(['/', '\\']) {
-            return Err(format!("`{id}` cannot be the id of a case"));
-        }
+        check_id(&id)?;
         cases.push(ListedCase {
             id,
             images: entry.images,
@@ -347,6 +349,45 @@ fn listed(root: &Map<String, Value>) -> Result<Vec<ListedCase>, String> {
         });
     }
     Ok(cases)
+}
+
+/// The cases in version 1's `training`, [{"image": path, "label": path}].
+fn training_list(root: &Map<String, Value>) -> Result<Vec<ListedCase>, String> {
+    #[derive(Deserialize)]
+    struct Entry {
+        image: PathBuf,
+        label: Option<PathBuf>,
+    }
+    // Version 2 has `channel_names` and no such list; what is left over there is not looked at.
+    let Some(list) = root
+        .get("training")
+        .filter(|_| !root.contains_key("channel_names"))
+    else {
+        return Ok(Vec::new());
+    };
+    let entries: Vec<Entry> =
+        serde_json::from_value(list.clone()).map_err(|e| format!("`training`: {e}"))?;
+    let mut cases = Vec::with_capacity(entries.len());
+    for Entry { image, label } in entries {
+        let name = image.file_name().unwrap_or_default().to_string_lossy();
+        let stem = listing::split_ending(&name).map_or(&*name, |(stem, _)| stem);
+        let id = stem.strip_suffix("_0000").unwrap_or(stem).to_owned();
+        check_id(&id)?;
+        cases.push(ListedCase {
+            id,
+            images: vec![image],
+            label,
+        });
+    }
+    Ok(cases)
+}
+
+/// The id becomes a file name in stores and predictions.
+fn check_id(id: &str) -> Result<(), String> {
+    if id.is_empty() || id.starts_with('.') || id.contains(['/', '\\']) {
+        return Err(format!("`{id}` cannot be the id of a case"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -71,12 +71,6 @@ pub enum Error {
         /// The declared values.
         declared: Vec<u8>,
     },
-    /// An image holds values that are no numbers.
-    #[error("the image holds {count} voxels that are NaN or infinite")]
-    NotFinite {
-        /// How many voxels.
-        count: usize,
-    },
     /// A case cannot be used.
     #[error("case `{case}`: {source}")]
     Case {
@@ -84,6 +78,14 @@ pub enum Error {
         case: String,
         /// What is wrong with it.
         source: Box<Error>,
+    },
+    /// A case is there and none of its files can be taken for what it should be.
+    #[error("{}: {reason}", listed(files))]
+    Refused {
+        /// All files in question.
+        files: Vec<PathBuf>,
+        /// What is wrong with them.
+        reason: String,
     },
     /// An image and its label do not lie on one grid.
     #[error(
@@ -161,6 +163,12 @@ pub enum Error {
         /// What happened.
         reason: String,
     },
+}
+
+/// Files with commas between them.
+fn listed(files: &[PathBuf]) -> String {
+    let files = files.iter().map(|file| file.display().to_string());
+    files.collect::<Vec<_>>().join(", ")
 }
 
 impl Error {

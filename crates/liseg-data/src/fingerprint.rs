@@ -1,7 +1,7 @@
 //! What the training images of a data set look like.
 
 use crate::{Case, Dataset, Error, Result, Subset};
-use liseg_mri::{crop::nonzero_region, nifti};
+use liseg_mri::{crop::nonzero_region, nifti, replace_non_finite};
 use liseg_volume::Spacing;
 use ndarray::s;
 use rayon::prelude::*;
@@ -65,8 +65,8 @@ impl Fingerprint {
     /// threads.
     ///
     /// # Errors
-    /// [`Error::Case`] for the first case, in order of ids, that cannot be read or has voxels that
-    /// are NaN; [`Error::Dataset`] when there are no training cases.
+    /// [`Error::Case`] for the first case, in order of ids, that cannot be read, or of whose
+    /// image most is NaN; [`Error::Dataset`] when there are no training cases.
     pub fn of(dataset: &Dataset) -> Result<Self> {
         let (fingerprint, failed) = Self::of_readable(dataset)?;
         match failed.into_iter().next() {
@@ -75,8 +75,7 @@ impl Fingerprint {
         }
     }
 
-    /// As [`Fingerprint::of`], without the cases that cannot be read or have voxels that are NaN; these
-    /// are returned with their errors, in order of ids.
+    /// As [`Fingerprint::of`], without the cases that fail; these are returned with their errors, in order of ids.
     ///
     /// # Errors
     /// [`Error::Dataset`] when there are no training cases; [`Error::Case`] when none can be read.
@@ -89,7 +88,11 @@ impl Fingerprint {
             .filter(|case| case.subset != Subset::Test)
             .map(|case| (&case.id, CaseFingerprint::of(case, most)))
             .collect::<Vec<_>>();
-        let (mut cases, mut foreground, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut cases, mut foreground) = (Vec::new(), Vec::new());
+        let refused = dataset.refused().iter();
+        let mut failed: Vec<(String, Error)> = refused
+            .map(|case| (case.id.clone(), case.error()))
+            .collect();
         for (id, looked_at) in looked_at {
             match looked_at {
                 Ok((case, voxels)) => {
@@ -99,6 +102,7 @@ impl Fingerprint {
                 Err(error) => failed.push((id.clone(), error)),
             }
         }
+        failed.sort_by(|a, b| a.0.cmp(&b.0));
         if cases.is_empty() {
             return Err(match failed.into_iter().next() {
                 Some((case, error)) => Error::of_case(&case)(error),
@@ -142,15 +146,12 @@ impl Fingerprint {
 impl CaseFingerprint {
     /// Looks at a case; returns some of its foreground intensities, at most `most`, as well.
     fn of(case: &Case, most: usize) -> Result<(Self, Vec<f32>)> {
-        let image = nifti::read_image(&case.image)?.volume.to_canonical();
+        let mut image = nifti::read_image(&case.image)?.volume.to_canonical();
+        replace_non_finite(&mut image.data_mut())?;
         let region = nonzero_region(image.data());
         let (a, b) = (region.start, region.end);
         let inside = s![a[0]..b[0], a[1]..b[1], a[2]..b[2]];
         let mut values: Vec<f32> = image.data().slice(inside).iter().copied().collect();
-        let count = values.iter().filter(|v| !v.is_finite()).count();
-        if count > 0 {
-            return Err(Error::NotFinite { count });
-        }
         let mut kept = Vec::new();
         let foreground_intensity = match &case.label {
             Some(path) => {

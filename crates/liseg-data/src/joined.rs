@@ -51,6 +51,11 @@ impl Dataset {
         let mut joined = Self {
             cases,
             any_foreground: labelled.iter().any(|dataset| dataset.any_foreground),
+            refused: labelled
+                .iter()
+                .chain(unlabelled)
+                .flat_map(|dataset| dataset.refused.clone())
+                .collect(),
             notes: Vec::new(),
             ..first.clone()
         };

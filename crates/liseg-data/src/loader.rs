@@ -2,6 +2,7 @@
 
 use crate::balance::{Balance, CaseDraw};
 use crate::batch::Batch;
+use crate::check::no_foreground;
 use crate::draw::{ImageOnly, Patch, PatchMaker, Pipelines};
 use crate::sampler::PatchSampler;
 use crate::workers::Workers;
@@ -276,13 +277,14 @@ fn labelled_cases(store: &CaseStore, ids: Option<&[String]>) -> Result<Vec<Arc<S
         let reason = format!("case `{}` has no label", case.id());
         return Err(Error::setting("labelled_cases", reason));
     }
-    match cases.is_empty() {
-        true => Err(Error::setting(
-            "labelled_cases",
-            "there is no labelled case",
-        )),
-        false => Ok(cases),
+    if cases.is_empty() {
+        let reason = "there is no labelled case";
+        return Err(Error::setting("labelled_cases", reason));
     }
+    if cases.iter().all(|case| case.foreground_labels().len() == 0) {
+        return Err(Error::setting("labelled_cases", no_foreground(cases.len())));
+    }
+    Ok(cases)
 }
 
 fn unlabelled_cases(store: &CaseStore, ids: Option<&[String]>) -> Result<Vec<ImageOnly>> {

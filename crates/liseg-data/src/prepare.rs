@@ -1,15 +1,16 @@
 //! Fills a store: preprocesses every training case of a data set, and resumes where it stopped.
 
-use crate::check::{GRID_TOLERANCE_MM, value_counts};
+use crate::check::{GRID_TOLERANCE_MM, no_foreground, value_counts};
 use crate::memory::{self, Budget};
 use crate::preprocess::{preprocess_label, preprocess_volume};
-use crate::store::{self, Provenance, Record, StoredPrecision};
-use crate::{Case, Dataset, Error, Plan, Result, Subset, foreground, json};
+use crate::store::{self, Provenance, Record, StoredCase, StoredPrecision};
+use crate::{Case, Dataset, Error, Plan, Result, Subset, foreground, json, listing};
 use liseg_mri::nifti;
 use liseg_volume::{LabelMap, Seed};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// How a store is filled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +73,8 @@ pub struct Report {
     pub unchanged: Vec<String>,
     /// Cases that failed, and why.
     pub failed: Vec<(String, Error)>,
+    /// Cases that were written although something about them is odd, and what.
+    pub warnings: Vec<(String, String)>,
 }
 
 /// Preprocesses all labelled and unlabelled cases of a data set into a store, several at a time.
@@ -85,7 +88,8 @@ pub struct Report {
 ///
 /// # Errors
 /// Only what concerns the whole: [`Error::Setting`] and [`Error::Patch`] for an invalid plan, or one
-/// whose labels are not those of the data set; [`Error::Io`] when the folder cannot be written.
+/// whose labels are not those of the data set; [`Error::Dataset`] when no label has foreground;
+/// [`Error::Io`] when the folder cannot be written.
 pub fn preprocess_dataset(
     dataset: &Dataset,
     plan: &Plan,
@@ -108,7 +112,7 @@ pub fn preprocess_dataset(
     let text = std::fs::read(&description).map_err(Error::io("reading", &description))?;
     json::write_bytes(&out.join("dataset.json"), &text)?;
     let splits = dataset.folder().join("splits_final.json");
-    if splits.is_file() {
+    if listing::exists(&splits)? {
         let text = std::fs::read(&splits).map_err(Error::io("reading", &splits))?;
         json::write_bytes(&out.join("splits_final.json"), &text)?;
     }
@@ -125,6 +129,7 @@ pub fn preprocess_dataset(
         out,
         options,
         budget: Budget::new(options.memory.unwrap_or(u64::MAX)),
+        warnings: Mutex::default(),
     };
     let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
     // Plain threads: a rayon thread that waits inside one case could begin another, and memory
@@ -158,7 +163,13 @@ pub fn preprocess_dataset(
     });
     results.sort_by(|a, b| a.0.cmp(&b.0));
 
-    let mut report = Report::default();
+    let refused = dataset.refused().iter();
+    let mut report = Report {
+        failed: refused
+            .map(|case| (case.id.clone(), case.error()))
+            .collect(),
+        ..Report::default()
+    };
     for (id, result) in results {
         match result {
             Ok(Outcome::Unchanged) => report.unchanged.push(id),
@@ -166,9 +177,31 @@ pub fn preprocess_dataset(
             Err(error) => report.failed.push((id, error)),
         }
     }
+    let warnings = work.warnings.into_inner();
+    report.warnings = warnings.unwrap_or_else(PoisonError::into_inner);
+    report.warnings.sort();
+    report.failed.sort_by(|a, b| a.0.cmp(&b.0));
     let finished = report.written.iter().chain(&report.unchanged);
-    store::write_index(out, finished.cloned().collect())?;
+    let finished: Vec<String> = finished.cloned().collect();
+    refuse_empty(dataset, out, &finished)?;
+    store::write_index(out, finished)?;
     Ok(report)
+}
+
+/// Refuses labels of which none has foreground: a network would train for hours and learn nothing.
+fn refuse_empty(dataset: &Dataset, out: &Path, finished: &[String]) -> Result<()> {
+    let labelled = dataset.subset(Subset::Labelled);
+    let labelled: Vec<&Case> = labelled.filter(|c| finished.contains(&c.id)).collect();
+    for case in &labelled {
+        let stored = StoredCase::open(&store::case_path(out, &case.id))?;
+        if stored.foreground_labels().len() > 0 {
+            return Ok(());
+        }
+    }
+    match labelled.is_empty() {
+        true => Ok(()),
+        false => Err(dataset.error(no_foreground(labelled.len()))),
+    }
 }
 
 /// What all cases share.
@@ -179,6 +212,7 @@ struct Work<'a> {
     out: &'a Path,
     options: &'a PreprocessOptions,
     budget: Budget,
+    warnings: Mutex<Vec<(String, String)>>,
 }
 
 impl Work<'_> {
@@ -217,6 +251,13 @@ impl Work<'_> {
         }
         let phase = case.phase.as_deref();
         let prepared = preprocess_volume(volume, phase, label.as_ref(), self.plan)?;
+        if prepared.replaced > 0 {
+            let message = format!(
+                "{} voxels were NaN or infinite and count as background",
+                prepared.replaced
+            );
+            self.warn(&case.id, message);
+        }
         if u32::try_from(prepared.image.len()).is_err() {
             let reason = format!(
                 "case `{}` would have {} voxels; at most {} can be indexed",
@@ -244,6 +285,12 @@ impl Work<'_> {
         let label = label.as_ref().map(|(label, voxels)| (label, voxels));
         store::write_case(&path, &record, prepared.image, label)?;
         Ok(Outcome::Written)
+    }
+
+    fn warn(&self, case: &str, message: String) {
+        let warnings = self.warnings.lock();
+        let mut warnings = warnings.unwrap_or_else(PoisonError::into_inner);
+        warnings.push((case.to_owned(), message));
     }
 
     /// A label whose values are all declared.
@@ -282,7 +329,6 @@ fn hash(path: &Path) -> Result<String> {
 mod tests {
     use super::*;
     use crate::{CaseStore, preprocess_image, testing};
-    use std::sync::Mutex;
 
     fn prepare(dataset: &Dataset, plan: &Plan, out: &Path, resume: bool) -> Report {
         let options = PreprocessOptions {
@@ -395,6 +441,42 @@ mod tests {
             Error::LabelValue { value: 9, .. }
         ));
         assert_eq!(CaseStore::open(out.path()).unwrap().cases().len(), 3);
+    }
+
+    #[test]
+    fn labels_without_foreground_are_refused_when_all_are_empty() {
+        let (folder, dataset) = testing::dataset();
+        let out = tempfile::tempdir().unwrap();
+        let (plan, options) = (testing::tiny_plan(), PreprocessOptions::default());
+        let mut results = Vec::new();
+        for index in 0..3 {
+            let empty = testing::image_and_label(index).1.map(|_| 0);
+            let path = folder.path().join(format!("labelsTr/case_{index}.nii.gz"));
+            nifti::write_labels(path, &empty, None).unwrap();
+            let result = preprocess_dataset(&dataset, &plan, out.path(), &options, |_| {});
+            results.push(result.map(|report| report.failed.len()));
+        }
+        assert!(matches!(results[..2], [Ok(0), Ok(0)]), "{results:?}");
+        let message = results[2].as_ref().unwrap_err().to_string();
+        assert!(message.contains("labels of all 3"), "{message}");
+    }
+
+    #[test]
+    fn a_few_voxels_that_are_no_numbers_are_a_warning() {
+        let (folder, dataset) = testing::dataset();
+        let (image, _) = testing::image_and_label(1);
+        let mut voxels = image.data().to_owned();
+        voxels[[3, 3, 3]] = f32::INFINITY;
+        let path = folder.path().join("imagesTr/case_1_0000.nii.gz");
+        nifti::write_image(path, &image.with_data(voxels).unwrap(), None).unwrap();
+        let out = tempfile::tempdir().unwrap();
+        let report = prepare(&dataset, &testing::tiny_plan(), out.path(), true);
+        assert_eq!((report.written.len(), report.failed.len()), (5, 0));
+        let [(case, message)] = &report.warnings[..] else {
+            panic!("{:?}", report.warnings)
+        };
+        assert!(case == "case_1" && message.starts_with("1 voxels were NaN"));
+        assert!(crate::Fingerprint::of(&dataset).is_ok());
     }
 
     #[test]

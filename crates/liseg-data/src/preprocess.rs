@@ -7,6 +7,7 @@ use crate::plan::Plan;
 use crate::{Error, Result};
 use liseg_morphology::{Connectivity, fill_holes};
 use liseg_mri::crop::nonzero_region;
+use liseg_mri::replace_non_finite;
 use liseg_mri::resample::{
     Resampling, SeparateZ, resample_array, resample_labels_array, resampled_shape,
 };
@@ -21,6 +22,9 @@ pub struct PreprocessedImage {
     pub image: Array3<f32>,
     /// The way back.
     pub restore: Restore,
+    /// Voxels of the image that were NaN or infinite, and were taken for background
+    /// ([`replace_non_finite`]).
+    pub replaced: usize,
 }
 
 /// The way back from a network's grid to the grid of the file.
@@ -136,7 +140,7 @@ impl Restore {
 /// the slices of thick-sliced images resampled one by one.
 ///
 /// # Errors
-/// [`Error::Mri`] for voxels that are NaN or infinite; [`Error::Setting`] when resampling would leave
+/// [`Error::Mri`] when most voxels are NaN or infinite; [`Error::Setting`] when resampling would leave
 /// no voxel.
 pub fn preprocess_image(volume: &Volume<f32>, plan: &Plan) -> Result<PreprocessedImage> {
     preprocess_phase(volume, None, plan)
@@ -177,12 +181,13 @@ pub fn preprocess_volume(
 }
 
 fn finish(
-    canonical: Volume<f32>,
+    mut canonical: Volume<f32>,
     source: Geometry,
     phase: Option<&str>,
     label: Option<&LabelMap>,
     plan: &Plan,
 ) -> Result<PreprocessedImage> {
+    let replaced = replace_non_finite(&mut canonical.data_mut())?;
     let region = nonzero_region(canonical.data());
     let restore = Restore {
         source,
@@ -221,7 +226,11 @@ fn finish(
     )?;
     drop(mask);
     if restore.plan_shape == restore.cropped_shape() {
-        return Ok(PreprocessedImage { image, restore });
+        return Ok(PreprocessedImage {
+            image,
+            restore,
+            replaced,
+        });
     }
     let image = resample_array(
         image.view(),
@@ -230,7 +239,11 @@ fn finish(
         restore.plan_spacing,
         Resampling::IMAGE,
     );
-    Ok(PreprocessedImage { image, restore })
+    Ok(PreprocessedImage {
+        image,
+        restore,
+        replaced,
+    })
 }
 
 /// What nnU-Net takes for inside a cropped image: voxels that any channel has not at zero, their
@@ -516,9 +529,7 @@ mod tests {
         ));
         assert!(made.restore.restore_labels(label.into_data()).is_err());
 
-        let mut voxels = image.data().to_owned();
-        voxels[[2, 2, 2]] = f32::INFINITY;
-        let broken = image.with_data(voxels).unwrap();
+        let broken = image.map(|_| f32::INFINITY);
         assert!(matches!(
             preprocess_image(&broken, &plan),
             Err(Error::Mri(_))
@@ -526,6 +537,22 @@ mod tests {
         plan.spacing = Spacing::new(100.0, 2.0, 2.0).unwrap();
         let message = preprocess_image(&image, &plan).unwrap_err().to_string();
         assert!(message.contains("no voxel left"), "{message}");
+    }
+
+    #[test]
+    fn a_few_voxels_that_are_no_numbers_count_as_background() {
+        let (image, _) = testing::image_and_label(0);
+        let plan = testing::tiny_plan();
+        let with = |value: f32| {
+            let mut voxels = image.data().to_owned();
+            voxels[[0, 0, 0]] = value;
+            voxels[[3, 5, 7]] = value;
+            preprocess_image(&image.with_data(voxels).unwrap(), &plan).unwrap()
+        };
+        let (expected, found) = (with(0.0), with(f32::NAN));
+        assert_eq!((expected.replaced, found.replaced), (0, 2));
+        assert_eq!(found.image, expected.image);
+        assert_eq!(found.restore, expected.restore);
     }
 
     #[test]

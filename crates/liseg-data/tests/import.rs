@@ -93,7 +93,7 @@ fn write_liqa(root: &Path) {
     let held_out = root.join("LiQA_val/Data");
     put(held_out.join("Vendor_A/2001-A/GED4.nii.gz"), 9);
     put(held_out.join("Vendor_A/2001-A/T2.nii.gz"), 10);
-    let table = "Case,Vendor,Missing Modality\n2001-A,A,T2;DWI_800\n2002-A,A,\n";
+    let table = "\u{feff}Case,Vendor,Missing Modality\n2001-A,A,T2;DWI_800\n2002-A,A,\n";
     std::fs::write(root.join("LiQA_val/info.csv"), table).unwrap();
 }
 
@@ -438,4 +438,172 @@ fn failures_are_listed_and_nothing_is_overwritten() {
         Layout::detect(folder.path().join("nowhere").as_path()),
         None
     );
+}
+
+fn refused(report: &ImportReport) -> Vec<String> {
+    let failed = report.failed.iter();
+    failed.map(|(id, error)| format!("{id}: {error}")).collect()
+}
+
+#[test]
+fn files_that_claim_one_case_are_all_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let train = folder.path().join("liqa/LiQA_train");
+    let file = |name: &str| train.join("Vendor_A").join(name);
+    put(file("1001-A-S1/GED4.nii.gz"), 1);
+    put(file("1001-A-S1/GED4.nii"), 2);
+    put(file("1002-A-S1/GED4.nii.gz"), 3);
+    put_label(file("1002-A-S1/mask_GED4.nii.gz"), [1, 1]);
+    let apart = folder.path().join("liqa/LiQA_train_masks/1002-A-S1");
+    put_label(apart.join("mask_GED4.nii.gz"), [1, 0]);
+    put(file("1003-A-S1/GED4.NII.GZ"), 4);
+    // The same case in another folder: once the same bytes, once not.
+    put(train.join("Vendor_A/1004-A-S1/T2.nii.gz"), 5);
+    put(train.join("copy/Vendor_A/1004-A-S1/T2.nii.gz"), 5);
+    put(train.join("Vendor_A/1005-A-S1/T2.nii.gz"), 6);
+    put(train.join("copy/Vendor_A/1005-A-S1/T2.nii.gz"), 7);
+    let out = folder.path().join("out");
+    let report = run(
+        Layout::Liqa,
+        &folder.path().join("liqa"),
+        &out,
+        &ImportOptions::default(),
+    );
+    let told = refused(&report);
+    assert_eq!(told.len(), 3, "{told:#?}");
+    for (line, parts) in told.iter().zip([
+        ["1001-A-S1_GED4: ", "GED4.nii, ", "GED4.nii.gz: several"],
+        [
+            "1002-A-S1_GED4: ",
+            "LiQA_train/Vendor_A",
+            "LiQA_train_masks",
+        ],
+        ["1005-A-S1_T2WI: ", "copy/Vendor_A", "LiQA_train/Vendor_A"],
+    ]) {
+        assert!(parts.iter().all(|part| line.contains(part)), "{line}");
+    }
+    assert!(messages(&report, RemarkKind::Skipped)[0].contains("the same bytes"));
+    let ids = |dataset: &Dataset| -> Vec<String> {
+        dataset.cases().iter().map(|c| c.id.clone()).collect()
+    };
+    let dataset = Dataset::open(&out).unwrap();
+    assert_eq!(ids(&dataset), ["1003-A-S1_GED4", "1004-A-S1_T2WI"]);
+    let unimported = Layout::Liqa.open(&folder.path().join("liqa")).unwrap();
+    assert_eq!(errors(&unimported).len(), 3);
+}
+
+#[test]
+fn numbers_that_two_files_have_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("atlas");
+    put(source.join("imagesTr/im1.nii.gz"), 1);
+    put(source.join("imagesTr/im2.nii.gz"), 2);
+    put_label(source.join("labelsTr/lb2.nii.gz"), [1, 2]);
+    put_label(source.join("labelsTr/lb2.nii"), [1, 1]);
+    put(source.join("imagesTr/scan.nii.gz"), 3);
+    let out = folder.path().join("out");
+    let report = run(Layout::Atlas, &source, &out, &ImportOptions::default());
+    let told = refused(&report);
+    assert!(told.len() == 1 && told[0].contains("lb2.nii, "), "{told:?}");
+    let skipped = messages(&report, RemarkKind::Skipped);
+    assert!(skipped[0].contains("scan.nii.gz"), "{skipped:?}");
+}
+
+#[test]
+fn one_id_in_two_folders_of_an_nnunet_data_set_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("source");
+    put(source.join("imagesTr/a_0000.nii.gz"), 1);
+    put(source.join("imagesTs/a_0000.nii.gz"), 2);
+    put(source.join("imagesTr/b_0000.nii.gz"), 3);
+    put_label(source.join("labelsTr/b_0000.NII"), [1, 1]);
+    DatasetDescription::new("Twice", [("background", 0), ("liver", 1)])
+        .write(&source.join("dataset.json"), Default::default())
+        .unwrap();
+    let out = folder.path().join("out");
+    let report = run(Layout::Nnunet, &source, &out, &ImportOptions::default());
+    let told = refused(&report);
+    assert!(told.len() == 1 && told[0].starts_with("a: "), "{told:?}");
+    assert_eq!((report.labelled, report.unlabelled, report.test), (1, 0, 0));
+    assert_eq!(messages(&report, RemarkKind::Noted).len(), 2);
+}
+
+#[cfg(unix)]
+#[test]
+fn links_to_nothing_and_names_that_are_no_text_are_named() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("liqa");
+    put(source.join("Vendor_A/1001-A-S1/GED4.nii.gz"), 1);
+    let link = |target: &str, name: &str| {
+        std::os::unix::fs::symlink(target, source.join(name)).unwrap();
+    };
+    link("/nowhere/Vendor_B", "Vendor_B");
+    link("/nowhere/1002", "Vendor_A/1002-A-S1");
+    link("/nowhere/T2", "Vendor_A/1001-A-S1/T2.nii.gz");
+    let name = std::ffi::OsStr::from_bytes(b"1003-M\xfc-S1");
+    let text = std::fs::create_dir(source.join("Vendor_A").join(name)).is_ok();
+    let out = folder.path().join("out");
+    let report = run(Layout::Liqa, &source, &out, &ImportOptions::default());
+    let told = refused(&report);
+    assert_eq!(told.len(), 3 + usize::from(text), "{told:#?}");
+    assert!(told[0].starts_with("1001-A-S1_T2WI") && told[0].contains("T2.nii.gz"));
+    let ends: Vec<bool> = told.iter().map(|t| t.contains("does not exist")).collect();
+    assert!(ends[1] && ends[told.len() - 1], "{told:#?}");
+}
+
+#[test]
+fn the_list_of_version_1_names_the_labels_to_import() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("source");
+    for case in ["a", "b"] {
+        put(source.join(format!("imagesTr/{case}_0000.nii.gz")), 1);
+        put_label(source.join(format!("labelsTr/{case}.nii.gz")), [1, 0]);
+    }
+    put_label(source.join("second/a.nii.gz"), [1, 1]);
+    let description = r#"{"name": "List", "modality": {"0": "MR"}, "labels": {"0": "background",
+        "1": "liver"}, "numTraining": 1, "training": [
+        {"image": "./imagesTr/a.nii.gz", "label": "./second/a.nii.gz"}]}"#;
+    std::fs::write(source.join("dataset.json"), description).unwrap();
+    let out = folder.path().join("out");
+    let report = run(Layout::Nnunet, &source, &out, &ImportOptions::default());
+    assert_eq!((report.labelled, report.unlabelled, report.test), (1, 0, 0));
+    assert_eq!(
+        std::fs::read(out.join("labelsTr/a.nii.gz")).unwrap(),
+        std::fs::read(source.join("second/a.nii.gz")).unwrap()
+    );
+    assert!(messages(&report, RemarkKind::Noted)[0].contains("does not list b_0000.nii.gz"));
+}
+
+#[test]
+fn masks_of_any_values_become_livers() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("liqa");
+    let case = |name: &str| source.join("Vendor_A").join(name);
+    let values = [0.99998, 0.5, 1000.0, -1.0, 255.0, f32::NAN];
+    for (number, value) in values.into_iter().enumerate() {
+        let case = case(&format!("100{number}-A-S1"));
+        put(case.join("GED4.nii.gz"), number);
+        // NaN lies outside, where others have 0.
+        let (inside, outside) = if value.is_nan() {
+            (1.0, value)
+        } else {
+            (value, 0.0)
+        };
+        let mask = label([1, 1]).map(|&v| if v > 0 { inside } else { outside });
+        write_image(case.join("mask_GED4.nii.gz"), &mask, None).unwrap();
+    }
+    assert_eq!(errors(&Layout::Liqa.open(&source).unwrap()), [""; 0]);
+    let out = folder.path().join("out");
+    let report = run(Layout::Liqa, &source, &out, &ImportOptions::default());
+    assert_eq!((report.labelled, report.failed.len()), (6, 0));
+    for number in 0..values.len() {
+        let mask = out.join(format!("labelsTr/100{number}-A-S1_GED4.nii.gz"));
+        let mask = read_labels(mask).unwrap().volume;
+        assert_eq!(mask.data(), label([1, 1]).data(), "{number}");
+    }
+    let merged = messages(&report, RemarkKind::Merged);
+    assert_eq!(merged.len(), values.len(), "{merged:#?}");
+    assert!(merged[0].contains("18 voxels of values that are no labels became 1"));
+    assert!(merged[5].contains("102 voxels that are no numbers became 0"));
 }

@@ -1,8 +1,10 @@
 //! Files that appear under their name when they are whole, or not at all.
 //!
-//! Every function writes beside `path` under another name, brings the bytes to disk and renames the file. Whatever
+//! Every function that writes does so beside `path` under another name, brings the bytes to disk and renames the file. Whatever
 //! interrupts it, `path` is the old file or the new one. The new one has the permissions of any new file of
 //! the user, where a temporary file would be private.
+//!
+//! [`read_text`] reads text as editors on other systems save it.
 //!
 //! ```
 //! # fn main() -> std::io::Result<()> {
@@ -76,6 +78,29 @@ pub fn make_with<E: From<io::Error>>(
     Ok(())
 }
 
+/// Reads a text file in UTF-8, without the byte-order mark that editors on Windows put in front, which
+/// readers of JSON and TOML take for a character.
+///
+/// # Errors
+/// When the file cannot be read, or is no UTF-8: of kind [`io::ErrorKind::InvalidData`], with what it
+/// seems to be.
+pub fn read_text(path: impl AsRef<Path>) -> io::Result<String> {
+    let bytes = std::fs::read(path)?;
+    let text = match &bytes[..] {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
+            let reason = "it is text in UTF-16; save it as UTF-8";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+        }
+        [0xef, 0xbb, 0xbf, rest @ ..] => rest.to_vec(),
+        _ => bytes,
+    };
+    String::from_utf8(text).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let reason = format!("byte {at} is no UTF-8; save the file as UTF-8");
+        io::Error::new(io::ErrorKind::InvalidData, reason)
+    })
+}
+
 /// A file in the folder of `path`.
 fn beside(path: &Path) -> io::Result<NamedTempFile> {
     let folder = path
@@ -147,6 +172,22 @@ mod tests {
         .unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "made elsewhere");
         assert_eq!(names(folder.path()), ["a"]);
+    }
+
+    #[test]
+    fn text_is_read_without_a_byte_order_mark() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let read = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            read_text(&path).map_err(|error| error.to_string())
+        };
+        assert_eq!(read(b"\xef\xbb\xbf{}\r\n").unwrap(), "{}\r\n");
+        assert_eq!(read("é".as_bytes()).unwrap(), "é");
+        assert_eq!(read(b"").unwrap(), "");
+        assert!(read(b"\xff\xfe{\0").unwrap_err().contains("UTF-16"));
+        assert!(read(b"\xfe\xff\0{").unwrap_err().contains("UTF-16"));
+        assert!(read(b"m\xfc").unwrap_err().contains("byte 1 is no UTF-8"));
     }
 
     #[cfg(unix)]

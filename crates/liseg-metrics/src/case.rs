@@ -278,14 +278,14 @@ fn instead(
 
 /// The volumes of prediction and reference in ml.
 fn volumes_ml(counts: &Counts, geometry: &Geometry) -> [f64; 2] {
-    let voxel_mm3 = geometry.spacing().voxel_volume_mm3();
+    let voxel_mm3 = geometry.voxel_volume_mm3();
     [counts.predicted(), counts.referenced()].map(|voxels| voxels as f64 * voxel_mm3 / 1000.0)
 }
 
 /// The difference of both volumes in ml.
 fn volume_error_ml(counts: &Counts, geometry: &Geometry) -> f64 {
     let voxels = counts.predicted() as f64 - counts.referenced() as f64;
-    voxels * geometry.spacing().voxel_volume_mm3() / 1000.0
+    voxels * geometry.voxel_volume_mm3() / 1000.0
 }
 
 #[cfg(test)]
@@ -324,6 +324,20 @@ mod tests {
                 (Some(a), Some(b)) => (a - b).abs() <= 1e-12 * a.abs().max(1.0),
                 (a, b) => a == b,
             })
+    }
+
+    #[test]
+    fn volumes_of_sheared_grids_are_those_of_their_voxels() {
+        let leaning =
+            Affine::from_columns([-1.0, 0.0, 0.0], [0.0, 1.5, 0.0], [0.6, 0.8, 4.0], [0.0; 3]);
+        let mask = Array3::from_elem((2, 5, 10), 1);
+        let mask = LabelMap::new(mask, leaning.unwrap()).unwrap();
+        let found = evaluate_case(&mask, &mask, 1, &Settings::default()).unwrap();
+        // 100 voxels of 1 × 1.5 × 4 mm³, though the slices' axis is 4.12 mm long.
+        for measure in [Measure::VolumeMl, Measure::ReferenceVolumeMl] {
+            let ml = found.get(measure).unwrap();
+            assert!((ml - 0.6).abs() < 1e-12, "{ml}");
+        }
     }
 
     proptest! {

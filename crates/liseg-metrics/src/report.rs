@@ -150,7 +150,7 @@ impl Report {
     /// [`Error::Read`](crate::Error::Read) when the file cannot be read or is no such report.
     pub fn read_json(path: &Path) -> Result<Self> {
         let read = || -> Result<Written, Box<dyn std::error::Error + Send + Sync>> {
-            Ok(serde_json::from_slice(&std::fs::read(path)?)?)
+            Ok(serde_json::from_str(&liseg_file::read_text(path)?)?)
         };
         let written = read().map_err(|source| crate::Error::Read {
             path: path.to_owned(),

@@ -74,9 +74,9 @@ pub fn keep_largest(
 
 /// The mask without components of fewer than `minimum_voxels` voxels.
 ///
-/// For a threshold in millilitres divide it by [`Spacing::voxel_volume_mm3`] / 1000.
+/// For a threshold in millilitres divide it by [`Affine::voxel_volume_mm3`] / 1000.
 ///
-/// [`Spacing::voxel_volume_mm3`]: liseg_volume::Spacing::voxel_volume_mm3
+/// [`Affine::voxel_volume_mm3`]: liseg_volume::Affine::voxel_volume_mm3
 pub fn remove_small(
     mask: ArrayView3<'_, bool>,
     connectivity: Connectivity,

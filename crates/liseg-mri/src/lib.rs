@@ -5,7 +5,7 @@
 //! - [`resample`]: to another spacing, with nnU-Net's numbers
 //! - [`normalize`]: z-score, percentiles, minimum and maximum, histogram matching, Nyúl's standard
 //! - [`crop`]: the box of non-zero voxels
-//! - [`summarize`]: range, mean and sum of an image
+//! - [`summarize`]: range, mean and sum of an image; [`replace_non_finite`]: its voxels that are no numbers
 //!
 //! # Example
 //! ```
@@ -35,10 +35,12 @@
 
 pub mod crop;
 mod error;
+mod finite;
 pub mod nifti;
 pub mod normalize;
 pub mod resample;
 mod summary;
 
 pub use error::{Error, Result};
+pub use finite::{mostly_non_finite, replace_non_finite};
 pub use summary::{Summary, summarize};

@@ -159,6 +159,12 @@ impl Affine {
         a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
     }
 
+    /// The volume of one voxel, in cubic millimetres: less than the product of the spacings where the
+    /// axes are sheared.
+    pub fn voxel_volume_mm3(&self) -> f64 {
+        self.determinant().abs()
+    }
+
     fn column_lengths(&self) -> [f64; 3] {
         std::array::from_fn(|c| self.column(c).iter().map(|v| v * v).sum::<f64>().sqrt())
     }
@@ -271,6 +277,17 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_leaning_axis_makes_a_voxel_no_larger() {
+        let slice = [[-2.0, 0.0, 0.0], [0.0, 3.0, 0.0]];
+        let volume = |z| {
+            let affine = Affine::from_columns(slice[0], slice[1], z, [0.0; 3]).unwrap();
+            affine.voxel_volume_mm3()
+        };
+        assert!((volume([0.0, 0.0, 5.0]) - 30.0).abs() < 1e-12);
+        assert!((volume([1.0, 2.0, 5.0]) - 30.0).abs() < 1e-12);
     }
 
     #[test]

@@ -18,6 +18,11 @@ impl Geometry {
         self.affine.spacing()
     }
 
+    /// The volume of one voxel, in cubic millimetres.
+    pub fn voxel_volume_mm3(&self) -> f64 {
+        self.affine.voxel_volume_mm3()
+    }
+
     /// In which directions the stored axes run.
     pub fn orientation(&self) -> Orientation {
         self.affine.orientation()

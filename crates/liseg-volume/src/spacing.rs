@@ -60,7 +60,8 @@ impl Spacing {
         [self.x, self.y, self.z]
     }
 
-    /// The volume of one voxel, in cubic millimetres.
+    /// The volume of one voxel whose axes are at right angles, in cubic millimetres;
+    /// [`Affine::voxel_volume_mm3`](crate::Affine::voxel_volume_mm3) knows sheared ones.
     pub fn voxel_volume_mm3(self) -> f64 {
         self.z * self.y * self.x
     }
@@ -90,7 +91,12 @@ impl From<Spacing> for [f64; 3] {
 impl std::fmt::Display for Spacing {
     /// Written z × y × x, as in `7.7×1.25×1.25 mm`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let round = |v: f64| (v * 1e4).round() / 1e4;
+        // Four decimals, or three digits of what would have none: metres taken for millimetres.
+        let round = |v: f64| {
+            let decimals = (2.0 - v.log10().floor()).max(4.0);
+            let scale = 10f64.powf(decimals);
+            (v * scale).round() / scale
+        };
         write!(
             f,
             "{}×{}×{} mm",
@@ -121,5 +127,7 @@ mod tests {
         assert_eq!(spacing.zyx(), [7.7, 1.5, 1.25]);
         assert_eq!(spacing.xyz(), [1.25, 1.5, 7.7]);
         assert_eq!(spacing.to_string(), "7.7×1.5×1.25 mm");
+        let tiny = Spacing::new(1e-6, 0.001_234, 1.0 / 3.0).unwrap();
+        assert_eq!(tiny.to_string(), "0.000001×0.00123×0.3333 mm");
     }
 }

@@ -1,7 +1,7 @@
 //! The layout of ATLAS 2023: contrast-enhanced MRI of livers with tumours.
 
 use super::{LabelRule, Layout, Remark, RemarkKind, Survey, entries, image_stem, relative};
-use crate::{Case, Error, Result, Subset, json};
+use crate::{Case, Error, RefusedCase, Result, Subset, json, listing};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -23,14 +23,29 @@ pub(super) fn root(folder: &Path) -> Option<PathBuf> {
     descend(folder, DEPTH)
 }
 
-/// The files `<word><number>.nii.gz` of a folder by number.
-fn numbered(folder: &Path, word: &str) -> BTreeMap<u32, PathBuf> {
-    entries(folder)
+/// The files `<word><number>.nii.gz` of a folder by number; several names may mean one number.
+fn numbered(folder: &Path, word: &str) -> BTreeMap<u32, Vec<PathBuf>> {
+    let mut found: BTreeMap<u32, Vec<PathBuf>> = BTreeMap::new();
+    for (name, path) in entries(folder) {
+        if let Some(number) = number(&name, word) {
+            found.entry(number).or_default().push(path);
+        }
+    }
+    found
+}
+
+fn number(name: &str, word: &str) -> Option<u32> {
+    image_stem(name)?.strip_prefix(word)?.parse().ok()
+}
+
+/// Says which images of a folder have no number, and are left out.
+fn strays(folder: &Path, word: &str) -> Vec<Remark> {
+    let images = entries(folder)
         .into_iter()
-        .filter_map(|(name, path)| {
-            let number = image_stem(&name)?.strip_prefix(word)?;
-            Some((number.parse().ok()?, path))
-        })
+        .filter(|(name, _)| image_stem(name).is_some() && number(name, word).is_none());
+    let message = format!("the name is not {word}<n>; it was left out");
+    images
+        .map(|(_, path)| Remark::new(RemarkKind::Skipped, &path, message.clone()))
         .collect()
 }
 
@@ -54,11 +69,22 @@ pub(super) fn survey(folder: &Path) -> Result<Survey> {
             "im<n> and lb<n> become atlas_<n>, with three digits",
         ),
     ];
+    remarks.extend(strays(&root.join("imagesTr"), "im"));
+    remarks.extend(strays(&root.join("labelsTr"), "lb"));
     let patients = patients(&root, &mut remarks)?;
-    let mut cases = Vec::new();
-    for (number, image) in images {
+    let (mut cases, mut refused) = (Vec::new(), Vec::new());
+    for (number, images) in images {
         let id = format!("atlas_{number:03}");
-        let label = labels.remove(&number);
+        let found = labels.remove(&number).unwrap_or_default();
+        let ([image], [] | [_]) = (&images[..], &found[..]) else {
+            refused.push(RefusedCase {
+                id,
+                files: images.into_iter().chain(found).collect(),
+                reason: "several files claim to be its image or its label".to_owned(),
+            });
+            continue;
+        };
+        let (image, label) = (image.clone(), found.into_iter().next());
         let subset = match label {
             Some(_) => Subset::Labelled,
             None => {
@@ -98,7 +124,8 @@ pub(super) fn survey(folder: &Path) -> Result<Survey> {
             ..Case::new(id, image, subset)
         });
     }
-    for (number, label) in labels {
+    let labels = labels.into_iter();
+    for (number, label) in labels.flat_map(|(n, files)| files.into_iter().map(move |f| (n, f))) {
         let message = format!("a label without im{number} was left out");
         remarks.push(Remark::new(RemarkKind::Skipped, &label, message));
     }
@@ -117,6 +144,7 @@ pub(super) fn survey(folder: &Path) -> Result<Survey> {
                 .into(),
         },
         cases,
+        refused,
         remarks,
     })
 }
@@ -124,7 +152,7 @@ pub(super) fn survey(folder: &Path) -> Result<Survey> {
 /// `patient_info_train.json`: number, then what is known about the patient.
 fn patients(root: &Path, remarks: &mut Vec<Remark>) -> Result<Map<String, Value>> {
     let path = root.join("patient_info_train.json");
-    if path.is_file() {
+    if listing::exists(&path)? {
         return json::read(&path);
     }
     let message = "there is no such file: phases and scanners stay unknown";

@@ -3,8 +3,8 @@
 use super::{
     LabelRule, Layout, Remark, RemarkKind, Survey, entries, image_stem, liqa_info, relative,
 };
-use crate::{Case, Result, Subset};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::{Case, Result, Subset, listing};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// How deep vendor folders may lie below the folder that is given.
@@ -30,6 +30,19 @@ pub(super) fn vendor_folders(folder: &Path) -> Vec<(String, PathBuf)> {
     }
     let mut found = Vec::new();
     descend(folder, DEPTH, &mut found);
+    found
+}
+
+/// Links to nothing where folders of vendors may be: what they should lead to would be missed.
+fn lost(folder: &Path, depth: usize) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for (name, path) in entries(folder) {
+        if listing::dangling(&path).is_some() && image_stem(&name).is_none() {
+            found.push(path);
+        } else if depth > 1 && path.is_dir() && vendor(&name).is_none() {
+            found.extend(lost(&path, depth - 1));
+        }
+    }
     found
 }
 
@@ -124,14 +137,23 @@ pub(super) fn survey(folder: &Path) -> Result<Survey> {
         licence: None,
         rule: LabelRule::AnyForeground,
         cases: Vec::new(),
+        refused: Vec::new(),
         remarks: Vec::new(),
     };
+    for path in lost(folder, DEPTH) {
+        refuse_link(&mut survey, &path);
+    }
     for (vendor, place) in vendor_folders(folder) {
         let above = place.parent().unwrap_or(folder);
         let role = Role::of(folder, above);
         for (name, path) in entries(&place) {
-            if path.is_dir() {
+            if path.file_name().is_some_and(|name| name.to_str().is_none()) {
+                let reason = "the name is no text (UTF-8): rename it";
+                survey.refuse(name, vec![path], reason);
+            } else if path.is_dir() {
                 take_case(&mut survey, role, &vendor, (&name, &path), above);
+            } else if listing::dangling(&path).is_some() {
+                refuse_link(&mut survey, &path);
             } else {
                 let message = "a file where case folders are expected was left out";
                 survey
@@ -140,11 +162,16 @@ pub(super) fn survey(folder: &Path) -> Result<Survey> {
             }
         }
     }
-    drop_repeated(&mut survey);
     liqa_info::compare_tables(&mut survey)?;
     liqa_info::take_split(&mut survey)?;
-    survey.cases.sort_by(|a, b| a.id.cmp(&b.id));
     Ok(survey)
+}
+
+fn refuse_link(survey: &mut Survey, path: &Path) {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let target = listing::dangling(path).unwrap_or_default();
+    let reason = format!("it is a link to {target}, which does not exist");
+    survey.refuse(name, vec![path.to_owned()], reason);
 }
 
 /// Adds the phases of one case folder.
@@ -173,12 +200,12 @@ fn take_case(
     }
     let mut masks = masks_in(folder);
     for place in apart(above, case) {
-        for (phase, path) in masks_in(&place) {
-            masks.entry(phase).or_insert(path);
+        for (phase, paths) in masks_in(&place) {
+            masks.entry(phase).or_default().extend(paths);
         }
     }
-    // The usual name of a phase goes before others.
-    let mut images: Vec<(&'static str, bool, String, PathBuf)> = Vec::new();
+    // By phase, those with the usual name first.
+    let mut images: BTreeMap<&'static str, Vec<(bool, String, PathBuf)>> = BTreeMap::new();
     for (name, path) in entries(folder) {
         let Some(stem) = image_stem(&name) else {
             let message = "it is no image and was left out";
@@ -188,7 +215,9 @@ fn take_case(
             continue;
         };
         match phase(stem) {
-            Some((phase, usual)) => images.push((phase, !usual, name, path)),
+            Some((phase, usual)) => {
+                images.entry(phase).or_default().push((!usual, name, path));
+            }
             None if mask_phase(stem).is_some() => {}
             None => {
                 let message = "the name tells no known phase (GED1–GED4, T1, T2, DWI_800)";
@@ -198,15 +227,36 @@ fn take_case(
             }
         }
     }
-    images.sort();
-    let mut taken = BTreeSet::new();
-    for (phase, unusual, name, path) in images {
-        if !taken.insert(phase) {
+    if images.is_empty() {
+        let message = "the folder has no image of a known phase";
+        survey
+            .remarks
+            .push(Remark::new(RemarkKind::Skipped, folder, message));
+    }
+    for (phase, mut found) in images {
+        found.sort();
+        let id = format!("{case}_{phase}");
+        let labels = masks.remove(phase).unwrap_or_default();
+        let rank = found[0].0;
+        let alike = found.iter().filter(|(unusual, ..)| *unusual == rank);
+        let alike: Vec<PathBuf> = alike.map(|(_, _, path)| path.clone()).collect();
+        if alike.len() > 1 {
+            survey.refuse(id, alike, "several files claim to be its image");
+            continue;
+        }
+        if labels.len() > 1 {
+            survey.refuse(id, labels, "several files claim to be its mask");
+            continue;
+        }
+        let mut found = found.into_iter();
+        let Some((unusual, name, path)) = found.next() else {
+            continue;
+        };
+        for (_, _, other) in found {
             let message = format!("the case has another image of {phase}");
             survey
                 .remarks
-                .push(Remark::new(RemarkKind::Skipped, &path, message));
-            continue;
+                .push(Remark::new(RemarkKind::Skipped, &other, message));
         }
         if unusual {
             let message = format!("{name} is taken as {phase}");
@@ -214,7 +264,7 @@ fn take_case(
                 .remarks
                 .push(Remark::new(RemarkKind::Renamed, &path, message));
         }
-        let label = masks.remove(phase);
+        let label = labels.into_iter().next();
         let subset = match (role, &label) {
             (Role::Training, Some(_)) => Subset::Labelled,
             (Role::Training, None) => Subset::Unlabelled,
@@ -228,16 +278,12 @@ fn take_case(
             vendor: Some(vendor.to_owned()),
             split: Some(role.split().to_owned()),
             source: Some(source),
-            ..Case::new(format!("{case}_{phase}"), path, subset)
+            ..Case::new(id, path, subset)
         });
     }
-    if taken.is_empty() {
-        let message = "the folder has no image of a known phase";
-        survey
-            .remarks
-            .push(Remark::new(RemarkKind::Skipped, folder, message));
-    }
-    for (phase, path) in masks {
+    let masks = masks.into_iter();
+    for (phase, path) in masks.flat_map(|(phase, files)| files.into_iter().map(move |f| (phase, f)))
+    {
         let message = format!("a mask of {phase} without an image of it was left out");
         survey
             .remarks
@@ -271,33 +317,15 @@ fn mask_phase(stem: &str) -> Option<&'static str> {
         .map(|(phase, _)| phase)
 }
 
-/// The masks in a folder by phase.
-fn masks_in(folder: &Path) -> BTreeMap<&'static str, PathBuf> {
-    entries(folder)
-        .into_iter()
-        .filter_map(|(name, path)| Some((mask_phase(image_stem(&name)?)?, path)))
-        .collect()
-}
-
-/// Two folders may hold one case, as copies of a collection do: the first one is taken.
-fn drop_repeated(survey: &mut Survey) {
-    let mut seen: BTreeMap<String, PathBuf> = BTreeMap::new();
-    let (cases, remarks) = (&mut survey.cases, &mut survey.remarks);
-    cases.retain(|case| match seen.get(&case.id) {
-        None => {
-            seen.insert(case.id.clone(), case.image.clone());
-            true
+/// The masks in a folder by phase; several names may mean one phase.
+fn masks_in(folder: &Path) -> BTreeMap<&'static str, Vec<PathBuf>> {
+    let mut masks: BTreeMap<&'static str, Vec<PathBuf>> = BTreeMap::new();
+    for (name, path) in entries(folder) {
+        if let Some(phase) = image_stem(&name).and_then(mask_phase) {
+            masks.entry(phase).or_default().push(path);
         }
-        Some(first) => {
-            let message = format!(
-                "case `{}` was found before, as {}",
-                case.id,
-                first.display()
-            );
-            remarks.push(Remark::new(RemarkKind::Skipped, &case.image, message));
-            false
-        }
-    });
+    }
+    masks
 }
 
 #[cfg(test)]

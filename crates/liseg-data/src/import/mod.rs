@@ -10,7 +10,7 @@ mod run;
 pub use place::Placement;
 pub use run::{ImportOptions, ImportReport, import};
 
-use crate::{Case, Dataset, Error, Fold, Result};
+use crate::{Case, Dataset, Error, Fold, RefusedCase, Result, listing};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -61,18 +61,22 @@ impl Layout {
         }
     }
 
-    /// Lists what an import would take from a folder; opens no image.
+    /// Lists what an import would take from a folder; opens no image but those that seem to be copies of
+    /// one another.
     ///
     /// # Errors
     /// [`Error::Dataset`] when the folder is not in this layout or has no image; [`Error::Io`] and
     /// [`Error::Json`] for files about the data set that cannot be read.
     pub fn survey(self, folder: &Path) -> Result<Survey> {
-        let survey = match self {
+        let mut survey = match self {
             Self::Nnunet => nnunet::survey(folder)?,
             Self::Liqa => liqa::survey(folder)?,
             Self::Atlas => atlas::survey(folder)?,
         };
-        if survey.cases.is_empty() {
+        survey.refuse_repeated();
+        survey.cases.sort_by(|a, b| a.id.cmp(&b.id));
+        survey.refused.sort_by(|a, b| a.id.cmp(&b.id));
+        if survey.cases.is_empty() && survey.refused.is_empty() {
             return Err(Error::Dataset {
                 folder: folder.to_owned(),
                 reason: format!("there is no image in the {} layout", self.name()),
@@ -136,7 +140,8 @@ impl Remark {
 pub enum LabelRule {
     /// They stay as they are.
     Keep(BTreeMap<String, u8>),
-    /// Every value but 0 becomes 1, `liver`.
+    /// Every value but 0 becomes 1, `liver`: fractions, negative and large values too. What is no
+    /// number becomes 0.
     AnyForeground,
     /// The listed values become 1, `liver`; those that are declared but not listed become 0.
     Merge {
@@ -191,6 +196,8 @@ pub struct Survey {
     pub rule: LabelRule,
     /// The cases, in order of their ids.
     pub cases: Vec<Case>,
+    /// Cases that are not imported, because their files do not say what they are.
+    pub refused: Vec<RefusedCase>,
     /// What is left out, renamed or odd.
     pub remarks: Vec<Remark>,
 }
@@ -199,6 +206,45 @@ impl Survey {
     /// The split that the source declares: labelled cases meant for training and for validation.
     pub fn declared_split(&self) -> Option<Fold> {
         Fold::declared(&self.cases)
+    }
+
+    /// Refuses a case.
+    fn refuse(&mut self, id: impl Into<String>, files: Vec<PathBuf>, reason: impl Into<String>) {
+        self.refused.push(RefusedCase {
+            id: id.into(),
+            files,
+            reason: reason.into(),
+        });
+    }
+
+    /// Several folders may hold one case, as copies of a collection do: of copies with the same bytes
+    /// the first one is taken. Where they differ, nothing tells which one is right.
+    fn refuse_repeated(&mut self) {
+        let mut by_id: BTreeMap<String, Vec<Case>> = BTreeMap::new();
+        for case in std::mem::take(&mut self.cases) {
+            by_id.entry(case.id.clone()).or_default().push(case);
+        }
+        for (id, mut cases) in by_id {
+            let first = cases.swap_remove(0);
+            if cases.iter().all(|other| same_files(&first, other)) {
+                for other in cases {
+                    let message = format!(
+                        "case `{id}` is there before, with the same bytes, as {}",
+                        first.image.display()
+                    );
+                    let remark = Remark::new(RemarkKind::Skipped, &other.image, message);
+                    self.remarks.push(remark);
+                }
+                self.cases.push(first);
+            } else {
+                let files = std::iter::once(first).chain(cases);
+                let files = files.flat_map(|case| [Some(case.image), case.label]);
+                let mut files: Vec<PathBuf> = files.flatten().collect();
+                files.sort();
+                files.dedup();
+                self.refuse(id, files, "the case is there several times, and not alike");
+            }
+        }
     }
 
     /// The cases as a data set, with the labels as their files have them.
@@ -213,6 +259,7 @@ impl Survey {
             labels,
             any_foreground: self.rule == LabelRule::AnyForeground,
             cases: self.cases,
+            refused: self.refused,
             notes: self
                 .remarks
                 .into_iter()
@@ -225,7 +272,8 @@ impl Survey {
     }
 }
 
-/// The visible entries of a folder, in order of their names; none where it cannot be read.
+/// The visible entries of a folder, in order of their names; none where it cannot be read. What is no
+/// text in a name is replaced.
 fn entries(folder: &Path) -> Vec<(String, PathBuf)> {
     let Ok(found) = std::fs::read_dir(folder) else {
         return Vec::new();
@@ -233,7 +281,7 @@ fn entries(folder: &Path) -> Vec<(String, PathBuf)> {
     let mut found: Vec<(String, PathBuf)> = found
         .filter_map(|entry| {
             let path = entry.ok()?.path();
-            let name = path.file_name()?.to_str()?.to_owned();
+            let name = path.file_name()?.to_string_lossy().into_owned();
             (!name.starts_with('.') && name != "__MACOSX").then_some((name, path))
         })
         .collect();
@@ -241,11 +289,23 @@ fn entries(folder: &Path) -> Vec<(String, PathBuf)> {
     found
 }
 
-/// A file name without `.nii.gz` or `.nii`; `None` for other files.
+/// A file name without `.nii.gz` or `.nii`, in any case of letters; `None` for other files.
 fn image_stem(name: &str) -> Option<&str> {
-    name.strip_suffix(".nii.gz")
-        .or_else(|| name.strip_suffix(".nii"))
-        .filter(|stem| !stem.is_empty())
+    listing::split_ending(name).map(|(stem, _)| stem)
+}
+
+/// Whether two cases have the same bytes.
+fn same_files(a: &Case, b: &Case) -> bool {
+    let same = |a: &Path, b: &Path| match (std::fs::read(a), std::fs::read(b)) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => false,
+    };
+    let labels = match (&a.label, &b.label) {
+        (Some(a), Some(b)) => same(a, b),
+        (None, None) => true,
+        _ => false,
+    };
+    labels && a.subset == b.subset && same(&a.image, &b.image)
 }
 
 /// A path as it is told in `source`: relative to the folder that was imported, with `/`.

@@ -2,8 +2,7 @@
 //! labels.
 
 use super::{LabelRule, Layout, Remark, RemarkKind, Survey, relative};
-use crate::dataset::{channel_files, files};
-use crate::{Case, CaseAttributes, DatasetDescription, Result, Subset};
+use crate::{Case, CaseAttributes, DatasetDescription, Result, Subset, listing, pairs};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -26,6 +25,7 @@ pub(super) fn survey(folder: &Path) -> Result<Survey> {
         licence: description.licence.clone(),
         rule: LabelRule::Keep(labels),
         cases: Vec::new(),
+        refused: Vec::new(),
         remarks: Vec::new(),
     };
     let attributes = attributes(folder)?;
@@ -36,28 +36,21 @@ pub(super) fn survey(folder: &Path) -> Result<Survey> {
             ("imagesUn", None, Subset::Unlabelled),
             ("imagesTs", Some("labelsTs"), Subset::Test),
         ] {
-            let ending = &description.file_ending;
-            let mut label_files: BTreeMap<String, PathBuf> = match labels {
-                Some(name) => files(&folder.join(name), ending)?.into_iter().collect(),
-                None => BTreeMap::new(),
+            let list = &description.training_list;
+            let found = match subset == Subset::Labelled && !list.is_empty() {
+                true => pairs::of_list(folder, list, images)?,
+                false => pairs::find(folder, images, labels, &description.file_ending)?,
             };
-            for (id, channels) in channel_files(&folder.join(images), ending)? {
-                let label = label_files.remove(&id);
-                let channels: Vec<PathBuf> = channels.into_iter().map(|(_, path)| path).collect();
-                take(
-                    &mut survey,
-                    &description,
-                    (&id, channels, label),
-                    subset,
-                    &known(&id),
-                );
+            for pair in found.pairs {
+                let channels = pair.channels.into_iter().map(|(_, path)| path).collect();
+                let case = (pair.id.as_str(), channels, pair.label);
+                take(&mut survey, &description, case, subset, &known(&pair.id));
             }
-            for (_, path) in label_files {
-                let message = format!("a label without an image in {images} was left out");
-                survey
-                    .remarks
-                    .push(Remark::new(RemarkKind::Skipped, &path, message));
-            }
+            survey.refused.extend(found.refused);
+            let notes = found.notes.into_iter();
+            survey.remarks.extend(
+                notes.map(|(_, path, message)| Remark::new(RemarkKind::Noted, &path, message)),
+            );
         }
     }
     for listed in &description.listed {
@@ -72,13 +65,12 @@ pub(super) fn survey(folder: &Path) -> Result<Survey> {
             &known(&listed.id),
         );
     }
-    survey.cases.sort_by(|a, b| a.id.cmp(&b.id));
     Ok(survey)
 }
 
 fn attributes(folder: &Path) -> Result<BTreeMap<String, CaseAttributes>> {
     let path = folder.join("cases.json");
-    if !path.exists() {
+    if !listing::exists(&path)? {
         return Ok(BTreeMap::new());
     }
     let list = CaseAttributes::read_list(&path)?;

@@ -2,6 +2,7 @@
 
 use super::LabelRule;
 use crate::check::value_counts;
+use crate::mask::{self, Mask};
 use crate::{Error, Result};
 use liseg_mri::nifti;
 use serde::{Deserialize, Serialize};
@@ -91,10 +92,10 @@ pub(super) fn label(
     rule: &LabelRule,
     how: Placement,
 ) -> Result<PlacedLabel> {
-    let read = nifti::read_labels(source)?;
+    let Mask { read, odd } = mask::read(source, *rule == LabelRule::AnyForeground)?;
     let counts = value_counts(read.volume.data().iter().copied());
     let mut map = [0u8; 256];
-    let mut changed = Vec::new();
+    let mut changed = Vec::from_iter(odd);
     for (&value, &count) in &counts {
         let Some(new) = rule.value(value) else {
             return Err(Error::LabelValue {
@@ -126,9 +127,10 @@ pub(super) fn label(
     Ok(PlacedLabel { merged, rewritten })
 }
 
-fn ending(path: &Path) -> &'static str {
+/// The ending that a file's name means, however it is written.
+pub(super) fn ending(path: &Path) -> &'static str {
     let name = path.file_name().map(|name| name.to_string_lossy());
-    match name.is_some_and(|name| name.ends_with(".gz")) {
+    match name.is_some_and(|name| name.to_ascii_lowercase().ends_with(".gz")) {
         true => ".nii.gz",
         false => ".nii",
     }

@@ -106,6 +106,11 @@ pub fn import(
 
     let mut report = ImportReport {
         remarks: survey.remarks,
+        failed: survey
+            .refused
+            .iter()
+            .map(|case| (case.id.clone(), case.error()))
+            .collect(),
         ..ImportReport::default()
     };
     let mut cases = Vec::with_capacity(placed.len());
@@ -123,6 +128,7 @@ pub fn import(
         return Err(occupied(&reason));
     }
     report.remarks.sort();
+    report.failed.sort_by(|a, b| a.0.cmp(&b.0));
     let count = |subset| cases.iter().filter(|case| case.subset == subset).count();
     (report.labelled, report.unlabelled, report.test) = (
         count(Subset::Labelled),
@@ -217,7 +223,7 @@ fn rule(survey: &Survey, options: &ImportOptions) -> Result<LabelRule> {
 
 /// `.nii` when all files have it, else `.nii.gz`.
 fn common_ending(cases: &[Case]) -> &'static str {
-    let gzipped = |path: &PathBuf| path.to_string_lossy().ends_with(".gz");
+    let gzipped = |path: &PathBuf| place::ending(path) == ".nii.gz";
     let any = cases
         .iter()
         .any(|case| gzipped(&case.image) || case.label.as_ref().is_some_and(gzipped));

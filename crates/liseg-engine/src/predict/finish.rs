@@ -61,7 +61,7 @@ impl Segmented {
     ) -> Result<Prediction> {
         let Self { maps, prepared, .. } = self;
         let restore = prepared.restore;
-        let volume = restore.canonical().spacing().voxel_volume_mm3() / 1000.0;
+        let volume = restore.canonical().voxel_volume_mm3() / 1000.0;
         let ml =
             |labels: &LabelMap| labels.data().iter().filter(|&&l| l > 0).count() as f64 * volume;
         let mut labels = Volume::new(maps.labels, restore.canonical().affine)?;

@@ -116,7 +116,7 @@ impl Step {
                 fill_foreground_holes(mask, Connectivity::Vertex);
             }
             Self::MinimumVolume { ml } => {
-                let voxels = 1000.0 * ml / mask.spacing().voxel_volume_mm3();
+                let voxels = 1000.0 * ml / mask.affine().voxel_volume_mm3();
                 let minimum = voxels.max(0.0).ceil() as usize;
                 remove_small_foreground(mask, Connectivity::Vertex, minimum);
             }

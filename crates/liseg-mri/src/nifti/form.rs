@@ -45,28 +45,15 @@ pub(crate) fn mm_factor(fields: &Fields) -> Option<f64> {
 }
 
 /// The affine of a header, in millimetres: the sform if its code is set, else the qform, else the
-/// spacing as nibabel reads it (x to the left, origin at the centre).
+/// spacing as nibabel reads it (x to the left, origin at the centre). A sform whose axes span no space
+/// gives way to a sound qform, as in ITK.
 pub(crate) fn affine(
     path: &Path,
     fields: &Fields,
     shape: [usize; 3],
     warnings: &mut Vec<Warning>,
 ) -> Result<(Affine, AffineSource)> {
-    let sform_set = fields.sform_code > 0;
-    let sform_zero = fields
-        .srow
-        .iter()
-        .all(|row| row[..3].iter().all(|&v| v == 0.0));
-    let source = if sform_set && !sform_zero {
-        AffineSource::Sform
-    } else if fields.qform_code > 0 {
-        AffineSource::Qform
-    } else {
-        AffineSource::Pixdim
-    };
-    if sform_set && sform_zero {
-        warnings.push(Warning::SformIsZero);
-    }
+    let source = source(fields, shape, warnings);
     let refuse = |reason: String| Error::Affine {
         path: path.to_owned(),
         form: source.name(),
@@ -76,28 +63,64 @@ pub(crate) fn affine(
     if fields.xyzt_units & 7 != 2 && mm_factor(fields).is_some() {
         warnings.push(Warning::UnitsConverted { mm_factor: factor });
     }
-    let finish = |rows: [[f64; 4]; 3]| {
-        Affine::from_rows(rows.map(|row| row.map(|v| v * factor))).map_err(|error| match error {
-            liseg_volume::Error::Affine { reason } => refuse(reason),
-            other => refuse(other.to_string()),
-        })
-    };
     let affine = match source {
-        AffineSource::Sform => finish(fields.srow)?,
-        AffineSource::Qform => {
-            let spacing = usable_spacing(fields, shape, warnings).map_err(refuse)?;
-            finish(qform_rows(fields, spacing).map_err(refuse)?)?
-        }
+        AffineSource::Sform => in_mm(fields.srow, factor),
+        AffineSource::Qform => usable_spacing(fields, shape, warnings)
+            .and_then(|spacing| qform_rows(fields, spacing))
+            .and_then(|rows| in_mm(rows, factor)),
         AffineSource::Pixdim => {
-            let spacing = usable_spacing(fields, shape, warnings).map_err(refuse)?;
+            let spacing = usable_spacing(fields, shape, warnings);
             warnings.push(Warning::NoForm);
-            finish(centred_rows(spacing, shape))?
+            spacing.and_then(|spacing| in_mm(centred_rows(spacing, shape), factor))
         }
-    };
+    }
+    .map_err(refuse)?;
     if source == AffineSource::Sform {
         compare_with_the_rest(fields, shape, affine, factor, warnings);
     }
     Ok((affine, source))
+}
+
+/// Which part of a header says where the voxels are.
+fn source(fields: &Fields, shape: [usize; 3], warnings: &mut Vec<Warning>) -> AffineSource {
+    let otherwise = match fields.qform_code > 0 {
+        true => AffineSource::Qform,
+        false => AffineSource::Pixdim,
+    };
+    if fields.sform_code <= 0 {
+        return otherwise;
+    }
+    let axes = fields.srow.iter().flat_map(|row| &row[..3]);
+    if axes.into_iter().all(|&v| v == 0.0) {
+        warnings.push(Warning::SformIsZero);
+        return otherwise;
+    }
+    // Without a sound qform the sform stays, and is refused with its own reason.
+    match in_mm(fields.srow, 1.0) {
+        Err(reason) if qform_is_sound(fields, shape) => {
+            warnings.push(Warning::SformIsUnusable { reason });
+            AffineSource::Qform
+        }
+        _ => AffineSource::Sform,
+    }
+}
+
+/// Whether the qform is set and gives every axis a length of its own.
+fn qform_is_sound(fields: &Fields, shape: [usize; 3]) -> bool {
+    let mut odd = Vec::new();
+    let affine = usable_spacing(fields, shape, &mut odd)
+        .and_then(|spacing| qform_rows(fields, spacing))
+        .and_then(|rows| in_mm(rows, 1.0));
+    fields.qform_code > 0 && odd.is_empty() && affine.is_ok()
+}
+
+/// An affine of rows in a unit of `factor` millimetres, or what is wrong with it.
+fn in_mm(rows: [[f64; 4]; 3], factor: f64) -> Result<Affine, String> {
+    let rows = rows.map(|row| row.map(|v| v * factor));
+    Affine::from_rows(rows).map_err(|error| match error {
+        liseg_volume::Error::Affine { reason } => reason,
+        other => other.to_string(),
+    })
 }
 
 /// Warns where the spacing or the qform of a header contradicts the sform that was used.

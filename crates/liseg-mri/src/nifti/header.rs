@@ -164,6 +164,17 @@ impl Header {
         first_voxel(Path::new(""), &self.fields).map_or(0, |(offset, _)| offset)
     }
 
+    /// The fields as stored; an sform that was of no use is written anew, for readers that trust it.
+    fn place(&self) -> Fields {
+        let mut fields = self.fields.clone();
+        let unusable = |w: &Warning| matches!(w, Warning::SformIsUnusable { .. });
+        if self.warnings.iter().any(unusable) {
+            let code = fields.qform_code;
+            form::set_forms(&mut fields, self.geometry(), code);
+        }
+        fields
+    }
+
     /// The fields of a result on the grid `geometry`. Where that is the grid of `like`, everything
     /// about its place is taken over as stored; else it is written from the affine.
     pub(crate) fn fields_for(
@@ -177,7 +188,7 @@ impl Header {
         let same =
             like.filter(|h| h.volumes() == 1 && h.geometry().same_grid(&geometry, tolerance));
         let mut fields = match same {
-            Some(header) => header.fields.clone(),
+            Some(header) => header.place(),
             None => resampled_fields(geometry, like),
         };
         if fields.xyzt_units & 7 == 0 {

@@ -32,7 +32,8 @@ pub struct Repair {
 /// touched; the copy appears whole or not at all, compressed when its name ends in `.gz`.
 ///
 /// # Errors
-/// As [`read_image`](super::read_image) for files that cannot be read at all, files of several
+/// [`Error::Unsupported`] for a copy that is the source itself, by whatever name; as
+/// [`read_image`](super::read_image) for files that cannot be read at all, files of several
 /// volumes excepted, and [`Error::Io`].
 pub fn repair(source: impl AsRef<Path>, copy: impl AsRef<Path>) -> Result<Repair> {
     copy_with(source.as_ref(), copy.as_ref(), sound_fields)
@@ -66,6 +67,7 @@ fn copy_with(
     copy: &Path,
     fields: impl Fn(&Header) -> super::fields::Fields,
 ) -> Result<Repair> {
+    refuse_itself(source, copy)?;
     let (header, mut stream) = open(source)?;
     let start = fields(&header).encode(&extension::encode(&header.extensions()));
     let mut zeroed = 0;
@@ -83,6 +85,19 @@ fn copy_with(
         left: read_header(copy)?.warnings().to_vec(),
         zeroed,
     })
+}
+
+/// Refuses to put a copy in the place of its source.
+fn refuse_itself(source: &Path, copy: &Path) -> Result<()> {
+    let place = |path: &Path| path.canonicalize().ok();
+    match (place(source), place(copy)) {
+        (Some(a), Some(b)) if a == b => Err(Error::Unsupported {
+            path: source.to_owned(),
+            what: format!("a copy in its own place, {}", copy.display()),
+            advice: "name another file for the copy",
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn sound_fields(header: &Header) -> super::fields::Fields {
@@ -153,6 +168,22 @@ fn zero_non_finite(data_type: DataType, bytes: &mut [u8]) -> u64 {
 mod tests {
     use super::*;
     use crate::nifti::read_image;
+
+    #[test]
+    fn a_source_is_not_replaced_by_its_copy() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/nifti/valid");
+        let copies = tempfile::tempdir().unwrap();
+        std::fs::create_dir(copies.path().join("below")).unwrap();
+        let file = copies.path().join("a.nii");
+        std::fs::copy(folder.join("dim_4d_one_volume.nii"), &file).unwrap();
+        let before = std::fs::read(&file).unwrap();
+        let same = copies.path().join("below/../a.nii");
+        for refused in [repair(&file, &same), squeeze(&file, &same)] {
+            let message = refused.unwrap_err().to_string();
+            assert!(message.contains("in its own place"), "{message}");
+        }
+        assert_eq!(std::fs::read(&file).unwrap(), before);
+    }
 
     #[test]
     fn squeezing_drops_the_fourth_axis_and_nothing_else() {

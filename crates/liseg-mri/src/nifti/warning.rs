@@ -15,6 +15,11 @@ pub enum Warning {
     },
     /// The sform's code is set but all its entries are zero; it was ignored.
     SformIsZero,
+    /// The sform's code is set but its axes span no space; the qform was used.
+    SformIsUnusable {
+        /// What is wrong with the sform.
+        reason: String,
+    },
     /// `pixdim` contradicts the affine; the affine was used.
     SpacingDisagrees {
         /// Spacing in `pixdim`, file order x, y, z, in millimetres.
@@ -78,6 +83,9 @@ impl fmt::Display for Warning {
             ),
             Self::SformIsZero => {
                 f.write_str("sform_code is set but the sform is all zero; it was ignored")
+            }
+            Self::SformIsUnusable { reason } => {
+                write!(f, "the sform is unusable ({reason}); the qform was used")
             }
             Self::SpacingDisagrees { pixdim_mm: [a, b, c], affine_mm: [x, y, z] } => write!(
                 f,

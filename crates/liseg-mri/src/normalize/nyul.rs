@@ -264,8 +264,8 @@ impl Nyul {
     /// [`Error::Io`] when the file cannot be read, [`Error::Standard`] when it is no valid standard.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let text = std::fs::read(path).map_err(Error::io(path, "read the file"))?;
-        serde_json::from_slice(&text).map_err(|error| Error::Standard {
+        let text = liseg_file::read_text(path).map_err(Error::io(path, "read the file"))?;
+        serde_json::from_str(&text).map_err(|error| Error::Standard {
             path: path.to_owned(),
             reason: error.to_string(),
         })

@@ -4,8 +4,8 @@ use super::common::{numbered, oblique, patched, put};
 use flate2::{Compression, write::GzEncoder};
 use liseg_mri::Error;
 use liseg_mri::nifti::{
-    AffineSource, DataType, Version, Warning, read_header, read_image, read_labels, write_image,
-    write_labels,
+    AffineSource, DataType, Version, Warning, read_header, read_image, read_labels, repair,
+    write_image, write_labels,
 };
 use liseg_volume::{Affine, Spacing, Volume};
 use ndarray::{Array3, ShapeBuilder};
@@ -18,6 +18,7 @@ const PIXDIM: usize = 76;
 const QFORM_CODE: usize = 252;
 const SFORM_CODE: usize = 254;
 const QUATERN: usize = 256;
+const SROW: usize = 280;
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
@@ -298,6 +299,43 @@ fn forms_that_disagree_are_reported() {
         _ => None,
     });
     assert!((found.unwrap() - 100.5).abs() < 1e-3);
+}
+
+#[test]
+fn an_sform_without_a_third_axis_gives_way_to_the_qform() {
+    let folder = folder();
+    let broken = |name: &str, value: f32, qform_code: i16| {
+        patched(folder.path(), name, |bytes| {
+            for row in 0..3 {
+                put(bytes, SROW + 16 * row + 8, value.to_le_bytes());
+            }
+            put(bytes, QFORM_CODE, qform_code.to_le_bytes());
+        })
+    };
+    let geometry = numbered([3, 4, 5], oblique()).geometry();
+    let unusable = |w: &Warning| matches!(w, Warning::SformIsUnusable { .. });
+    for value in [0.0, f32::NAN] {
+        let path = broken("flat.nii", value, 1);
+        let nifti = read_image(&path).unwrap();
+        assert_eq!(nifti.header.affine_source(), AffineSource::Qform);
+        assert!(nifti.volume.geometry().same_grid(&geometry, 1e-3));
+        assert!(nifti.warnings.iter().any(unusable), "{:?}", nifti.warnings);
+
+        let copy = folder.path().join("copy.nii");
+        let repaired = repair(&path, &copy).unwrap();
+        assert!(repaired.found.iter().any(unusable));
+        assert_eq!(repaired.left, []);
+        let header = read_header(&copy).unwrap();
+        assert_eq!(header.affine_source(), AffineSource::Sform);
+        assert!(header.geometry().same_grid(&geometry, 1e-3));
+
+        // A result does not pass the fault on.
+        let mask = folder.path().join("mask.nii");
+        write_labels(&mask, &nifti.volume.map(|_| 1), Some(&nifti.header)).unwrap();
+        assert_eq!(read_header(&mask).unwrap().warnings(), []);
+    }
+    let error = read_image(broken("none.nii", 0.0, 0)).unwrap_err();
+    assert!(error.to_string().contains("sform is unusable"), "{error}");
 }
 
 #[test]

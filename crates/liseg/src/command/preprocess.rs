@@ -62,6 +62,9 @@ impl Preprocess {
         });
         bar.finish_and_clear();
         let report = report?;
+        for (case, message) in &report.warnings {
+            progress::note(shared, None, &format!("warning: {case}: {message}"));
+        }
         for (case, error) in &report.failed {
             eprintln!("liseg: {case}: {}", chain(error));
         }

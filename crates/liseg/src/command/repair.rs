@@ -2,7 +2,7 @@
 
 use super::failure::chain;
 use super::{Failure, Result, Shared};
-use liseg::data::Dataset;
+use liseg::data::{Dataset, RefusedCase, confined};
 use liseg::mri::nifti;
 use rayon::prelude::*;
 use serde_json::{Value, json};
@@ -77,24 +77,43 @@ pub(crate) fn copy(dataset: &Dataset, source: &Path, folder: &Path) -> Result<Ve
     let cases = dataset.cases().iter();
     let files = cases.flat_map(|case| [Some(&case.image), case.label.as_ref()]);
     let files: Vec<&PathBuf> = files.flatten().collect();
-    files
+    let copies: Vec<File> = files
         .into_par_iter()
-        .map(|from| {
-            let path = from.strip_prefix(source).map_err(|_| {
-                let from = from.display();
-                Failure::work(format!("{from} lies outside the dataset and is not copied"))
-            })?;
-            let to = folder.join(path);
-            if let Some(parent) = to.parent() {
-                std::fs::create_dir_all(parent).map_err(|error| failed(parent, &error))?;
-            }
-            let outcome = nifti::repair(from, &to).map_err(|error| chain(&error));
-            Ok(File {
-                path: path.to_owned(),
-                outcome,
-            })
-        })
-        .collect()
+        .map(|from| copy_file(from, source, folder))
+        .collect();
+    let refused = dataset.refused().iter().flat_map(refused_files);
+    Ok(copies.into_iter().chain(refused).collect())
+}
+
+/// Copies one file to the same place below `folder`; what lies outside the dataset has no such place.
+fn copy_file(from: &Path, source: &Path, folder: &Path) -> File {
+    let below = from.strip_prefix(source).unwrap_or(from);
+    let outcome = match confined(below) {
+        None => {
+            Err("it lies outside the dataset, so a copy would too; move it into the dataset".into())
+        }
+        Some(path) => repair_to(from, &folder.join(path)),
+    };
+    File {
+        path: below.to_owned(),
+        outcome,
+    }
+}
+
+fn repair_to(from: &Path, to: &Path) -> Result<nifti::Repair, String> {
+    if let Some(parent) = to.parent() {
+        let failed = |error| format!("{}: {error}", parent.display());
+        std::fs::create_dir_all(parent).map_err(failed)?;
+    }
+    nifti::repair(from, to).map_err(|error| chain(&error))
+}
+
+/// The files of a case that cannot be used, none of which is copied.
+fn refused_files(case: &RefusedCase) -> impl Iterator<Item = File> {
+    case.files.iter().map(|path| File {
+        path: path.clone(),
+        outcome: Err(case.reason.clone()),
+    })
 }
 
 pub(crate) fn print(files: &[File], shared: &Shared) {
@@ -115,4 +134,48 @@ pub(crate) fn print(files: &[File], shared: &Shared) {
         mended.count(),
         failed.count()
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use liseg::volume::{Affine, Spacing, Volume};
+    use ndarray::Array3;
+
+    #[test]
+    fn nothing_is_written_beside_the_copy() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        let voxels = Array3::from_shape_fn((3, 4, 5), |(z, y, x)| (z * y + x) as f32);
+        let affine = Affine::from_spacing(Spacing::ISOTROPIC_1MM);
+        for name in [
+            "dataset/imagesTr/a_0000.nii",
+            "dataset/imagesTr/b.nii",
+            "other/c.nii",
+        ] {
+            std::fs::create_dir_all(at(name).parent().unwrap()).unwrap();
+            let image = Volume::new(voxels.clone(), affine).unwrap();
+            nifti::write_image(at(name), &image, None).unwrap();
+        }
+        let description = json!({
+            "labels": {"background": 0, "liver": 1},
+            "dataset": {
+                "a": {"images": ["imagesTr/../imagesTr/a_0000.nii"]},
+                "b": {"images": [at("dataset/imagesTr/b.nii")]},
+                "c": {"images": ["../other/c.nii"]},
+                "d": {"images": [at("other/c.nii")]},
+            },
+        });
+        std::fs::write(at("dataset/dataset.json"), description.to_string()).unwrap();
+        let before = at("other/c.nii").metadata().unwrap().modified().unwrap();
+
+        let dataset = Dataset::open(&at("dataset")).unwrap();
+        let files = copy(&dataset, &at("dataset"), &at("copy")).unwrap();
+        let failed: Vec<bool> = files.iter().map(File::failed).collect();
+        assert_eq!(failed, [false, false, true, true], "{files:?}");
+        assert!(at("copy/imagesTr/a_0000.nii").is_file() && at("copy/imagesTr/b.nii").is_file());
+        let after = at("other/c.nii").metadata().unwrap().modified().unwrap();
+        assert_eq!(before, after, "the original is as it was");
+        assert_eq!(std::fs::read_dir(at("other")).unwrap().count(), 1);
+    }
 }
