@@ -167,6 +167,7 @@ fn report() -> Report {
             group: group.into(),
             metrics: [("1".into(), metrics)].into(),
         }],
+        notes: vec!["c.nii.gz has no reference".into()],
     }
 }
 
