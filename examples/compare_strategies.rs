@@ -11,7 +11,7 @@ mod prepared;
 
 use anyhow::Result;
 use liseg::engine::evaluate::{Evaluation, evaluate};
-use liseg::engine::predict::{FolderOptions, Model, image_files, predict_files};
+use liseg::engine::predict::{FolderOptions, Model, find_images, predict_cases};
 use liseg::engine::{RunFolder, TrainOptions, train};
 use liseg::metrics::{Comparison, ComparisonSettings, Measure, Settings};
 use liseg::nn::{DeviceChoice, Precision};
@@ -22,7 +22,7 @@ fn main() -> Result<()> {
     let at = |name: &str| folder.path().join(name);
     let mut config = prepared::prepared(folder.path())?;
     let device = DeviceChoice::Auto.resolve()?;
-    let images = image_files(&at("dataset/imagesTs"))?;
+    let images = find_images(&at("dataset/imagesTs"), None)?.images;
 
     // The same seed draws the same first weights and labelled patches for both.
     let mut reports = Vec::new();
@@ -41,7 +41,7 @@ fn main() -> Result<()> {
         let mut model = Model::of_run(&RunFolder::open(&run.folder)?, device, Precision::Auto)?;
         let masks = at(&format!("{name}-masks"));
         let options = FolderOptions::default();
-        predict_files(&mut model, &images, &masks, options, &mut |_| true)?;
+        predict_cases(&mut model, &images, &masks, options, &mut |_| true)?;
 
         // Every reference counts; one without a mask scores as an empty mask would.
         let what = Evaluation {

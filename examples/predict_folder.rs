@@ -44,7 +44,7 @@ fn main() -> Result<()> {
     let mut model = Model::open(&model, device, Precision::Auto)?;
     model.postprocessing = Postprocessing::of(true, true, None);
     // A file, a folder, a folder of patients or a cases.json.
-    let images = find_images(&input)?;
+    let images = find_images(&input, Some(&output))?.images;
     let options = FolderOptions {
         resume: true,
         uncertainty: true,

@@ -8,7 +8,7 @@
 
 use anyhow::Result;
 use liseg::data::{Dataset, Fingerprint, Plan, PlanOptions, PreprocessOptions, preprocess_dataset};
-use liseg::engine::predict::{FolderOptions, Model, image_files, predict_files};
+use liseg::engine::predict::{FolderOptions, Model, find_images, predict_cases};
 use liseg::engine::{RunConfig, RunFolder, TrainEvent, TrainOptions, train};
 use liseg::nn::{DeviceChoice, Precision};
 use liseg::phantom::{PhantomConfig, Phase, Resolution, write_nnunet};
@@ -61,8 +61,8 @@ fn main() -> Result<()> {
 
     let device = DeviceChoice::Auto.resolve()?;
     let mut model = Model::of_run(&RunFolder::open(&at("run"))?, device, Precision::Auto)?;
-    let images = image_files(&at("dataset").join("imagesTs"))?;
-    let outcome = predict_files(
+    let images = find_images(&at("dataset/imagesTs"), None)?.images;
+    let outcome = predict_cases(
         &mut model,
         &images,
         &at("masks"),

@@ -1,6 +1,7 @@
 //! `dataset.json`, in both versions of nnU-Net's raw layout.
 
 use crate::{Error, Result, json, listing, plan::check_labels};
+use liseg_mri::OtherFormat;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -115,7 +116,7 @@ impl DatasetDescription {
         };
         Err(Error::Dataset {
             folder: folder.to_owned(),
-            reason: reason.to_owned(),
+            reason: format!("{reason}{}", listing::other_format(folder)),
         })
     }
 
@@ -248,8 +249,11 @@ fn parse(root: &Map<String, Value>, folder_name: &str) -> Result<DatasetDescript
         Some(value) => match value.as_str() {
             Some(ending @ (".nii.gz" | ".nii")) => ending,
             _ => {
+                let ending = value.as_str().unwrap_or_default();
+                let format = OtherFormat::of_name(Path::new(&format!("image{ending}")));
+                let advice = format.map_or("convert the images", OtherFormat::conversion);
                 return Err(format!(
-                    "file_ending is {value}; .nii.gz and .nii can be read"
+                    "file_ending is {value}; .nii.gz and .nii can be read: {advice}"
                 ));
             }
         },

@@ -1,15 +1,11 @@
 //! The image files of a folder.
 
 use crate::{Error, Result};
+use liseg_mri::OtherFormat;
 use std::path::{Path, PathBuf};
 
 /// Endings of files that can be read, the longer one first.
 const ENDINGS: [&str; 2] = [".nii.gz", ".nii"];
-
-/// Endings of medical images that are not read here but easily lie among those that are.
-const FOREIGN: [&str; 8] = [
-    ".mha", ".mhd", ".nrrd", ".nhdr", ".hdr", ".img", ".dcm", ".mgz",
-];
 
 /// One NIfTI file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,8 +25,8 @@ pub(crate) struct Listing {
     pub(crate) files: Vec<ImageFile>,
     /// NIfTI files whose names are no text, with the case that each seems to belong to.
     pub(crate) nameless: Vec<(String, PathBuf)>,
-    /// Images in formats that are not read.
-    pub(crate) foreign: Vec<PathBuf>,
+    /// Images in formats that are not read, with the way to convert them.
+    pub(crate) foreign: Vec<(PathBuf, String)>,
 }
 
 /// Lists a folder; one that is missing holds nothing.
@@ -61,8 +57,7 @@ pub(crate) fn list(folder: &Path) -> Result<Listing> {
                 let (id, _) = split_channel(stem);
                 listing.nameless.push((id.to_owned(), path));
             }
-            None if ends_with_any(&name, &FOREIGN) => listing.foreign.push(path),
-            None => {}
+            None => listing.foreign.extend(unread(&path).map(|why| (path, why))),
         }
     }
     listing.files.sort();
@@ -107,10 +102,29 @@ pub(crate) fn split_ending(name: &str) -> Option<(&str, &str)> {
     (at > 0).then(|| name.split_at(at))
 }
 
-fn ends_with_any(name: &str, endings: &[&str]) -> bool {
-    let lower = name.to_ascii_lowercase();
+/// Why an image is not read in a dataset; `None` for files that are no images.
+fn unread(path: &Path) -> Option<String> {
+    if let Some(format) = OtherFormat::of_file(path) {
+        return Some(format!(
+            "{format} is not read here and the file is left out: {}",
+            format.conversion()
+        ));
+    }
+    let lower = path.file_name()?.to_str()?.to_ascii_lowercase();
     let plain = lower.strip_suffix(".gz").unwrap_or(&lower);
-    endings.iter().any(|ending| plain.ends_with(ending))
+    let pair = plain.ends_with(".hdr") || plain.ends_with(".img");
+    pair.then(|| {
+        "datasets hold no pairs of .hdr and .img, and the file is left out: write it as one .nii.gz, as \
+         nibabel does"
+            .to_owned()
+    })
+}
+
+/// What to add to an error about a folder that holds images in another format; else nothing.
+pub(crate) fn other_format(folder: &Path) -> String {
+    OtherFormat::of_folder(folder).map_or_else(String::new, |format| {
+        format!("; it holds {format}: {}", format.conversion())
+    })
 }
 
 /// Splits `case_0000` into `case` and `_0000`; a name without a channel has an empty one.

@@ -217,10 +217,8 @@ impl Pairs {
             let reason = "the file name is no text (UTF-8): rename the file";
             self.refuse(&id, vec![path], reason);
         }
-        for path in listing.foreign {
-            let message =
-                "this format is not read here and the file is left out: convert it to .nii.gz";
-            self.notes.push((None, path, message.to_owned()));
+        for (path, why) in listing.foreign {
+            self.notes.push((None, path, why));
         }
         let mut other = listing.files.iter().filter(|file| file.ending != ending);
         if let Some(first) = other.next() {

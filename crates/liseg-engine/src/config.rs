@@ -105,8 +105,8 @@ pub struct NetworkConfig {
     /// Whether training computes the maps inside a stage again in the backward pass instead of keeping
     /// them: less memory for about a third more time.
     pub checkpointing: bool,
-    /// Weights to start from, none when empty: a checkpoint of a run, a published STU-Net checkpoint (`.model`, `.pth`),
-    /// a safetensors file with the network's parameter names, or `blake3:` and the beginning of a hash
+    /// Weights to start from, none when empty: a run's folder, a checkpoint of one, a published STU-Net checkpoint
+    /// (`.model`, `.pth`), a safetensors file with the network's parameter names, or `blake3:` and the beginning of a hash
     /// that `liseg weights keep` gave. Heads of another number of classes are drawn afresh; the first
     /// convolutions are repeated along the channels of the image.
     #[serde(deserialize_with = "none_if_empty")]

@@ -10,7 +10,7 @@
 //!
 //! # Example
 //! ```no_run
-//! use liseg_engine::predict::{FolderOptions, Model, image_files, predict_files};
+//! use liseg_engine::predict::{FolderOptions, Model, find_images, predict_cases};
 //! use liseg_engine::{RunConfig, RunFolder, TrainOptions, train};
 //! use liseg_nn::{DeviceChoice, Precision};
 //! use std::path::Path;
@@ -21,9 +21,9 @@
 //!
 //! let run = RunFolder::open(Path::new("run"))?;
 //! let mut model = Model::of_run(&run, DeviceChoice::Auto.resolve()?, Precision::Auto)?;
-//! let images = image_files(Path::new("images"))?;
-//! let outcome =
-//!     predict_files(&mut model, &images, Path::new("masks"), FolderOptions::default(), &mut |_| true)?;
+//! let masks = Path::new("masks");
+//! let images = find_images(Path::new("images"), Some(masks))?.images;
+//! let outcome = predict_cases(&mut model, &images, masks, FolderOptions::default(), &mut |_| true)?;
 //! assert!(outcome.failed.is_empty());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

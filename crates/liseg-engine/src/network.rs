@@ -1,13 +1,13 @@
 //! From config and plan to a network.
 
-use crate::{ArchitectureName, Error, Result, RunConfig};
+use crate::{ArchitectureName, Error, Result, RunConfig, RunFolder};
 use liseg_data::Plan;
 use liseg_nn::tch::Device;
 use liseg_nn::{Precision, SegmentationNet, TensorMap, Weights};
 use liseg_nn::{Transfer, TransferReport, transfer};
 use liseg_stunet::{Architecture, StuNetConfig, UnetConfig};
 use liseg_volume::Seed;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The shape of the network that a config asks for on data of that plan.
 pub(crate) fn network_shape(config: &RunConfig, plan: &Plan) -> Result<Architecture> {
@@ -87,6 +87,15 @@ pub(crate) fn fresh_network(
     shape.build(device, &mut seed.stream(&format!("weights/{name}"), 0, 0))
 }
 
+/// The file with the weights: of a run's folder its checkpoint, else the path itself.
+fn weights_file(path: &Path) -> Result<PathBuf> {
+    if path.is_dir() {
+        RunFolder::open(path)?.weights()
+    } else {
+        Ok(path.to_owned())
+    }
+}
+
 /// Fills a network from pretrained weights. Heads may differ or be missing and keep their fresh
 /// draws; everything else must fit unless the config says otherwise.
 pub(crate) fn load_pretrained(
@@ -94,6 +103,7 @@ pub(crate) fn load_pretrained(
     path: &Path,
     how: Transfer,
 ) -> Result<TransferReport> {
+    let path = &weights_file(path)?;
     let tensors: TensorMap = Weights::open(path)?
         .tensors
         .into_iter()
@@ -127,6 +137,17 @@ pub(crate) fn load_pretrained(
         tracing::debug!(
             "{}: {name} is {own:?} here and {theirs:?} there",
             path.display()
+        );
+    }
+    let missing = report.load.missing.iter();
+    let fresh: Vec<&String> = missing
+        .chain(report.load.mismatched.iter().map(|(name, _, _)| name))
+        .collect();
+    if let Some(first) = fresh.first() {
+        tracing::warn!(
+            "{}: {} tensors are drawn afresh and not taken from here, such as `{first}`",
+            path.display(),
+            fresh.len()
         );
     }
     Ok(report)

@@ -16,6 +16,8 @@ mod inputs;
 mod locate;
 mod memory;
 mod model;
+mod outputs;
+mod part;
 mod postprocess;
 mod prepare;
 mod records;
@@ -27,19 +29,19 @@ mod uncertainty;
 pub use accumulator::Storage;
 pub use adopt::write_model;
 pub use bundle::{BundleContents, BundleMember, read_bundle, write_bundle};
-pub(crate) use description::{describe_model, save_predictors};
+pub(crate) use description::{Description, Training, save_predictors};
 pub use ensemble::Mean;
 pub use export::{Outputs, labels_on_source_grid, probabilities_on_source_grid};
 pub use finish::Prediction;
-pub(crate) use folder::stem;
 pub use folder::{
     CaseRecord, FolderOptions, FolderOutcome, PredictEvent, StageSeconds, predict_cases,
-    predict_files,
 };
 pub use gaussian::{Weighting, importance_map, importance_profile};
-pub use inputs::{ImageFile, cases_without_image, find_images, image_files};
+pub(crate) use inputs::stem;
+pub use inputs::{FoundImages, ImageFile, find_images};
 pub use memory::{CaseMemory, MemoryPlan, gibibytes};
 pub use model::Model;
+pub use part::Part;
 pub use postprocess::{Postprocessing, Step};
 pub use sliding_window::{SlidingWindow, padding, tile_starts};
 pub use tta::Tta;

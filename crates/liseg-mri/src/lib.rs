@@ -36,6 +36,7 @@
 pub mod crop;
 mod error;
 mod finite;
+mod format;
 pub mod nifti;
 pub mod normalize;
 pub mod resample;
@@ -43,4 +44,5 @@ mod summary;
 
 pub use error::{Error, Result};
 pub use finite::{mostly_non_finite, replace_non_finite};
+pub use format::OtherFormat;
 pub use summary::{Summary, summarize};

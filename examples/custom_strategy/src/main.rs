@@ -8,7 +8,7 @@
 
 use anyhow::{Result, ensure};
 use liseg::data::{Dataset, Fingerprint, Plan, PlanOptions, PreprocessOptions, preprocess_dataset};
-use liseg::engine::predict::{FolderOptions, Model, image_files, predict_files};
+use liseg::engine::predict::{FolderOptions, Model, find_images, predict_cases};
 use liseg::engine::{RunConfig, RunFolder, TrainOptions, TrainOutcome, train_own};
 use liseg::nn::loss::DiceCrossEntropy;
 use liseg::nn::tch::Kind;
@@ -114,9 +114,9 @@ fn main() -> Result<()> {
 
     let run = RunFolder::open(&at("run"))?;
     let mut model = Model::of_run(&run, DeviceChoice::Auto.resolve()?, Precision::Auto)?;
-    let images = image_files(&at("dataset").join("imagesTs"))?;
+    let images = find_images(&at("dataset/imagesTs"), None)?.images;
     let options = FolderOptions::default();
-    let masks = predict_files(&mut model, &images, &at("masks"), options, &mut |_| true)?;
+    let masks = predict_cases(&mut model, &images, &at("masks"), options, &mut |_| true)?;
     ensure!(masks.written.len() == images.len(), "a mask is missing");
     println!("{} mask written", masks.written.len());
     Ok(())

@@ -55,6 +55,14 @@ impl AugmentConfig {
         }
     }
 
+    /// Along which axes (z, y, x) the pipeline mirrors patches. A network that never saw an axis mirrored
+    /// must not be asked about mirrored images either.
+    pub fn mirrored_axes(&self) -> [bool; 3] {
+        let (spatial, _) = self.parts();
+        let mirrors = spatial && self.mirror_probability > 0.0;
+        flags(&self.mirror_axes).map(|axis| axis && mirrors)
+    }
+
     fn assemble(&self, spatial: bool, intensity: bool) -> Pipeline {
         // The crop to the final shape always takes place, so the spatial step is always there.
         let mut pipeline = Pipeline::new().with(1.0, self.spatial(spatial));
@@ -201,4 +209,22 @@ fn if_ever(pipeline: Pipeline, probability: f64, transform: impl Transform + 'st
 /// Which of z, y, x are listed.
 fn flags(axes: &[Axis]) -> [bool; 3] {
     [Axis::Z, Axis::Y, Axis::X].map(|axis| axes.contains(&axis))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mirrored_axes_are_those_that_patches_are_mirrored_along() {
+        assert_eq!(AugmentConfig::default().mirrored_axes(), [true; 3]);
+        let of = |change: fn(&mut AugmentConfig)| {
+            let mut config = AugmentConfig::default();
+            change(&mut config);
+            config.mirrored_axes()
+        };
+        assert_eq!(of(|c| c.mirror_axes = vec![Axis::X]), [false, false, true]);
+        assert_eq!(of(|c| c.mirror_probability = 0.0), [false; 3]);
+        assert_eq!(of(|c| c.preset = Preset::Intensity), [false; 3]);
+    }
 }

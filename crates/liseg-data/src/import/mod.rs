@@ -79,7 +79,11 @@ impl Layout {
         if survey.cases.is_empty() && survey.refused.is_empty() {
             return Err(Error::Dataset {
                 folder: folder.to_owned(),
-                reason: format!("there is no image in the {} layout", self.name()),
+                reason: format!(
+                    "there is no image in the {} layout{}",
+                    self.name(),
+                    listing::other_format(folder)
+                ),
             });
         }
         Ok(survey)

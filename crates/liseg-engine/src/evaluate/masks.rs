@@ -2,6 +2,7 @@
 
 use crate::predict::stem;
 use crate::{Error, Result};
+use liseg_mri::nifti::header_path;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -22,11 +23,22 @@ impl Masks {
     pub(crate) fn of(folder: &Path) -> Result<Self> {
         let mut files: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
         let mut masks = Self::default();
+        if folder.is_file() {
+            return Err(Error::Run {
+                path: folder.to_owned(),
+                reason: "is a file; expected a folder of masks".to_owned(),
+            });
+        }
         for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
             let path = entry.map_err(Error::io(folder))?.path();
             let Some(case) = stem_of_any(&path) else {
                 continue;
             };
+            let header = header_path(&path);
+            if header != path && header.exists() {
+                // A pair counts once, by its header.
+                continue;
+            }
             match refusal(&path) {
                 _ if path.is_dir() => {}
                 None => files.entry(case).or_default().push(path),

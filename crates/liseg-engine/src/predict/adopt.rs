@@ -1,6 +1,6 @@
 //! Models of weights that were trained elsewhere.
 
-use super::description::{describe_model, save_predictors};
+use super::description::{Description, Training, save_predictors};
 use crate::{Error, Result};
 use liseg_data::Plan;
 use liseg_nn::tch::Device;
@@ -61,13 +61,14 @@ pub fn write_model(
         return Err(refuse(format!("the weights do not suffice: {report}")));
     }
     let predictors = vec!["network".to_owned()];
-    facts.extend(describe_model(
-        &shape,
-        plan,
-        plan.patch_size,
+    let description = Description {
+        network: shape.clone(),
+        plan: plan.clone(),
+        patch_size: plan.patch_size,
         predictors,
-        Vec::new(),
-    ));
+        training: Training::default(),
+    };
+    facts.extend(description.facts()?);
     save_predictors(file, &[("network", network.as_ref())], &facts)?;
     Ok(shape)
 }

@@ -1,5 +1,6 @@
 //! What a checkpoint says about the networks in it.
 
+use super::Tta;
 use crate::{Error, Result};
 use liseg_data::Plan;
 use liseg_nn::{SegmentationNet, TensorMap, checkpoint};
@@ -14,13 +15,72 @@ pub(super) const KEY: &str = "liseg_model";
 /// What a checkpoint says about the networks in it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Description {
-    pub(super) network: Architecture,
-    pub(super) plan: Plan,
-    pub(super) patch_size: [usize; 3],
-    pub(super) predictors: Vec<String>,
-    /// Phases of the training images; empty where unknown.
-    #[serde(default)]
-    pub(super) phases: Vec<String>,
+    pub(crate) network: Architecture,
+    pub(crate) plan: Plan,
+    pub(crate) patch_size: [usize; 3],
+    pub(crate) predictors: Vec<String>,
+    #[serde(flatten)]
+    pub(crate) training: Training,
+}
+
+/// What the networks were trained on, as far as it is known: of weights from elsewhere nothing is.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Training {
+    /// Phases of the images; empty where unknown.
+    pub(crate) phases: Vec<String>,
+    /// Axes (z, y, x) along which patches were mirrored, nnU-Net's `inference_allowed_mirroring_axes`.
+    pub(crate) mirror_axes: Option<[bool; 3]>,
+    /// The smallest and the largest spacing of the images along z, y and x, in mm.
+    pub(crate) spacing_range: Option<[[f64; 3]; 2]>,
+}
+
+impl Training {
+    /// What several models were all trained on; phases and spacings are those of the first.
+    pub(super) fn and(self, other: &Self) -> Self {
+        let mirror_axes = match (self.mirror_axes, other.mirror_axes) {
+            (Some(a), Some(b)) => Some(std::array::from_fn(|axis| a[axis] && b[axis])),
+            (a, b) => a.or(b),
+        };
+        Self {
+            mirror_axes,
+            ..self
+        }
+    }
+
+    /// Turns `mirror` into the axes that training mirrored, and refuses others.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for an axis that training never mirrored.
+    pub(super) fn flips(&self, tta: Tta) -> Result<Tta> {
+        let Some(trained) = self.mirror_axes else {
+            if tta.passes() > 1 {
+                tracing::warn!(
+                    "the model does not say along which axes its training mirrored images; if it was not along those \
+                     of `{tta}`, masks get worse"
+                );
+            }
+            return Ok(tta);
+        };
+        let known = Tta::Axes(trained);
+        match tta {
+            Tta::None => Ok(tta),
+            Tta::Mirror => {
+                if known.passes() == 1 {
+                    tracing::warn!("the model was trained without mirroring: nothing is flipped");
+                }
+                Ok(known)
+            }
+            Tta::Axes(axes) if (0..3).all(|axis| trained[axis] || !axes[axis]) => Ok(tta),
+            Tta::Axes(_) => Err(Error::Setting {
+                field: "--tta",
+                reason: format!(
+                    "the model was asked to see images flipped along `{tta}` and was trained on flips along `{known}`; \
+                     choose `mirror`, which means these, or --force-tta"
+                ),
+            }),
+        }
+    }
 }
 
 impl Description {
@@ -41,6 +101,18 @@ impl Description {
             .map_err(|e| refuse(format!("its description cannot be read: {e}")))?;
         description.plan.validate()?;
         Ok(description)
+    }
+
+    /// The facts that let a model find its way in a checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a number that has no form in JSON.
+    pub(crate) fn facts(&self) -> Result<BTreeMap<String, String>> {
+        let text = serde_json::to_string(self).map_err(|e| Error::Setting {
+            field: "plan",
+            reason: format!("the model cannot be described: {e}"),
+        })?;
+        Ok(BTreeMap::from([(KEY.to_owned(), text)]))
     }
 
     /// Refuses a network larger than its weights before it is built: a few bytes of text may describe any.
@@ -76,25 +148,6 @@ impl Description {
     }
 }
 
-/// The facts that let a model find its way in a checkpoint.
-pub(crate) fn describe_model(
-    network: &Architecture,
-    plan: &Plan,
-    patch_size: [usize; 3],
-    predictors: Vec<String>,
-    phases: Vec<String>,
-) -> BTreeMap<String, String> {
-    let description = Description {
-        network: network.clone(),
-        plan: plan.clone(),
-        patch_size,
-        predictors,
-        phases,
-    };
-    let text = serde_json::to_string(&description).unwrap_or_default();
-    BTreeMap::from([(KEY.to_owned(), text)])
-}
-
 /// Saves networks for prediction alone: no optimiser, no progress.
 pub(crate) fn save_predictors(
     path: &Path,
@@ -108,4 +161,51 @@ pub(crate) fn save_predictors(
             .save_into(&format!("{name}."), &mut tensors)?;
     }
     Ok(checkpoint::write(path, &tensors, facts)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_is_flipped_only_as_it_was_trained() {
+        let trained = |axes| Training {
+            mirror_axes: Some(axes),
+            ..Training::default()
+        };
+        let in_plane = trained([false, true, true]);
+        let axes = |z, y, x| Tta::Axes([z, y, x]);
+        assert_eq!(in_plane.flips(Tta::None).unwrap(), Tta::None);
+        assert_eq!(
+            in_plane.flips(Tta::Mirror).unwrap(),
+            axes(false, true, true)
+        );
+        assert_eq!(
+            in_plane.flips(axes(false, false, true)).unwrap(),
+            axes(false, false, true)
+        );
+        let message = in_plane.flips(axes(true, false, true)).unwrap_err();
+        let message = message.to_string();
+        assert!(
+            message.contains("`zx`") && message.contains("`yx`"),
+            "{message}"
+        );
+        let never = trained([false; 3]);
+        assert_eq!(never.flips(Tta::Mirror).unwrap().passes(), 1);
+        assert!(never.flips(axes(false, false, true)).is_err());
+        // Several models are flipped as all of them were.
+        let both = in_plane.and(&trained([true, false, true]));
+        assert_eq!(both.mirror_axes, Some([false, false, true]));
+        let unknown = Training::default();
+        assert_eq!(unknown.clone().and(&both).mirror_axes, both.mirror_axes);
+        assert_eq!(unknown.flips(Tta::Mirror).unwrap(), Tta::Mirror);
+    }
+
+    #[test]
+    fn descriptions_of_before_say_nothing_of_training() {
+        let old = r#"{"phases": ["T2"]}"#;
+        let training: Training = serde_json::from_str(old).unwrap();
+        assert_eq!(training.phases, ["T2"]);
+        assert_eq!(training.mirror_axes, None);
+    }
 }

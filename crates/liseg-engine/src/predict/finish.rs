@@ -1,9 +1,9 @@
 //! From maps of the canonical image to what is written.
 
-use super::Postprocessing;
 use super::alarm;
 use super::export::Maps;
 use super::uncertainty::UncertaintyScores;
+use super::{Postprocessing, Training};
 use crate::Result;
 use liseg_data::{Plan, PreprocessedImage};
 use liseg_mri::nifti::Warning;
@@ -25,6 +25,8 @@ pub struct Prediction {
     pub scores: Option<UncertaintyScores>,
     /// Foreground in millilitres.
     pub foreground_ml: f64,
+    /// What is odd about the image, or was not met in training.
+    pub remarks: Vec<String>,
     /// Likely causes when there is no foreground; else empty.
     pub alarm: Vec<String>,
     /// Seconds spent in the networks.
@@ -37,7 +39,7 @@ pub struct Prediction {
 #[derive(Debug, Clone)]
 pub(super) struct Facts {
     pub(super) plan: Plan,
-    pub(super) phases: Vec<String>,
+    pub(super) training: Training,
     pub(super) postprocessing: Postprocessing,
 }
 
@@ -68,19 +70,20 @@ impl Segmented {
         let before_cleaning_ml = ml(&labels);
         facts.postprocessing.apply(&mut labels);
         let foreground_ml = ml(&labels);
+        let known = alarm::Facts {
+            plan: &facts.plan,
+            restore: &restore,
+            warnings,
+            phase,
+            training: &facts.training,
+            largest_probability: maps.largest_probability,
+            before_cleaning_ml,
+        };
+        let remarks = alarm::remarks(&known, prepared.image.view());
         let alarm = if foreground_ml > 0.0 {
             Vec::new()
         } else {
-            let facts = alarm::Facts {
-                plan: &facts.plan,
-                restore: &restore,
-                warnings,
-                phase,
-                phases: &facts.phases,
-                largest_probability: maps.largest_probability,
-                before_cleaning_ml,
-            };
-            alarm::causes(&facts, prepared.image.view())
+            alarm::causes(&known, &remarks)
         };
         drop(prepared.image);
         let turn = |map| restore.restore_whole(map);
@@ -96,6 +99,7 @@ impl Segmented {
             entropy: maps.entropy.map(turn).transpose()?,
             disagreement: maps.disagreement.map(turn).transpose()?,
             foreground_ml,
+            remarks,
             alarm,
             network_seconds: self.network_seconds,
             export_seconds: self.export_seconds,

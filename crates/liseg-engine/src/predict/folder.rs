@@ -1,11 +1,12 @@
 //! Predicting many files: the next one loads and the last one is written while the networks work.
 
 use super::finish::{Facts, Segmented};
-use super::inputs::{ImageFile, mask_name};
+use super::inputs::ImageFile;
 use super::memory::{FileSize, MemoryPlan, choose, worst};
+use super::outputs::{self, Written};
 use super::prepare::Prepared;
 use super::uncertainty::UncertaintyScores;
-use super::{Model, Outputs, Prediction, records};
+use super::{Model, Outputs, Part, Prediction, records};
 use crate::{Error, Result};
 use liseg_data::Plan;
 use liseg_mri::nifti::{self, Header, Warning};
@@ -74,6 +75,9 @@ pub struct CaseRecord {
     pub mask: PathBuf,
     /// Foreground in millilitres.
     pub foreground_ml: f64,
+    /// What is odd about the image, or was not met in training.
+    #[serde(default)]
+    pub remarks: Vec<String>,
     /// Likely causes when nothing was found; else empty.
     pub alarm: Vec<String>,
     /// How unsure the prediction is, when asked for.
@@ -104,8 +108,14 @@ pub struct FolderOutcome {
 /// How a folder is predicted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FolderOptions {
-    /// Skip images whose mask is there already.
+    /// Skip images whose mask is there already. Its maps and scores must be there, too, when they are asked
+    /// for: an image without them fails.
     pub resume: bool,
+    /// Replace masks and maps that are there already; without this and `resume` they are an error.
+    /// Images are never replaced.
+    pub overwrite: bool,
+    /// The share of the images to predict; all of them when absent.
+    pub part: Option<Part>,
     /// Write each foreground class's probability beside the mask as `<case>_probability_<class>.nii.gz`.
     pub probabilities: bool,
     /// Write `<case>_entropy.nii.gz` and, with several networks, `<case>_disagreement.nii.gz`, and the
@@ -124,39 +134,6 @@ impl FolderOptions {
     }
 }
 
-/// The file name without `.nii` or `.nii.gz`; `None` for other files and for hidden ones.
-pub(crate) fn stem(path: &Path) -> Option<String> {
-    let name = path.file_name()?.to_str()?;
-    let lower = name.to_ascii_lowercase();
-    let ending = [".nii.gz", ".nii"]
-        .into_iter()
-        .find(|e| lower.ends_with(e))?;
-    let stem = name.get(..name.len() - ending.len())?;
-    (!stem.is_empty() && !stem.starts_with('.')).then(|| stem.to_owned())
-}
-
-/// [`predict_cases`] of images whose masks are named like them, without nnU-Net's `_0000`.
-///
-/// # Errors
-/// As [`predict_cases`].
-pub fn predict_files(
-    model: &mut Model,
-    images: &[PathBuf],
-    output: &Path,
-    options: FolderOptions,
-    on_event: &mut dyn FnMut(PredictEvent<'_>) -> bool,
-) -> Result<FolderOutcome> {
-    let files: Vec<ImageFile> = images
-        .iter()
-        .map(|image| ImageFile {
-            image: image.clone(),
-            name: mask_name(image),
-            phase: None,
-        })
-        .collect();
-    predict_cases(model, &files, output, options, on_event)
-}
-
 /// Predicts images and writes each mask, in the geometry of its image, as soon as it is known. A
 /// file that fails is reported and does not stop the others.
 ///
@@ -168,8 +145,9 @@ pub fn predict_files(
 /// `on_event` hears of everything and stops the work by returning false.
 ///
 /// # Errors
-/// When the output folder cannot be made, two images would write the same mask, or there is too
-/// little memory for the largest image.
+/// When the output folder cannot be made, a file would replace an image, two images would write one
+/// file, a file is there already, or there is too little memory for the largest image. All images count in
+/// this, whatever the part.
 pub fn predict_cases(
     model: &mut Model,
     images: &[ImageFile],
@@ -178,38 +156,52 @@ pub fn predict_cases(
     on_event: &mut dyn FnMut(PredictEvent<'_>) -> bool,
 ) -> Result<FolderOutcome> {
     std::fs::create_dir_all(output).map_err(Error::io(output))?;
-    refuse_clashes(images, output)?;
+    let written = Written::of(model, options);
+    outputs::check(images, output, written, options)?;
     let mut work = Work {
         outcome: FolderOutcome::default(),
         on_event,
         stop: AtomicBool::new(false),
         output,
     };
+    let part = match options.part {
+        Some(part) => part.of(images),
+        None => images.iter().collect(),
+    };
     let mut todo = Vec::new();
-    for (index, file) in images.iter().enumerate() {
-        if options.resume && mask_file(file, output).is_file() {
-            (work.on_event)(PredictEvent::Skipped { image: &file.image });
-            work.outcome.skipped.push(file.image.clone());
+    for (index, file) in part.into_iter().enumerate() {
+        if options.resume && outputs::mask_file(file, output).is_file() {
+            work.skip(file, written);
         } else {
             todo.push((index, file));
         }
     }
-    if todo.is_empty() {
-        return Ok(work.outcome);
-    }
-    let plan = plan_memory(model, &todo, options)?;
-    work.tell(PredictEvent::Planned(&plan));
-    work.outcome.memory = Some(plan);
-    if plan.together {
-        side_by_side(model, &todo, options, &mut work);
-    } else {
-        one_by_one(model, &todo, options, &mut work);
+    if !todo.is_empty() {
+        work_off(model, &todo, options, &mut work)?;
     }
     if options.uncertainty {
         records::write_csv(output)?;
     }
     work.outcome.stopped = work.stop.load(Ordering::Relaxed);
     Ok(work.outcome)
+}
+
+/// Predicts what is left to do.
+fn work_off(
+    model: &mut Model,
+    todo: &[(usize, &ImageFile)],
+    options: FolderOptions,
+    work: &mut Work<'_>,
+) -> Result<()> {
+    let plan = plan_memory(model, todo, options)?;
+    work.tell(PredictEvent::Planned(&plan));
+    work.outcome.memory = Some(plan);
+    if plan.together {
+        side_by_side(model, todo, options, work);
+    } else {
+        one_by_one(model, todo, options, work);
+    }
+    Ok(())
 }
 
 /// Reads every header, and chooses how to work. Files that cannot be read fail later.
@@ -248,49 +240,6 @@ fn plan_memory(
     Ok(plan)
 }
 
-/// Where the mask of an image goes.
-pub(super) fn mask_file(file: &ImageFile, output: &Path) -> PathBuf {
-    beside(file, output, "")
-}
-
-/// The file `<name><suffix>.nii.gz` of a case; names may have dots in them.
-fn beside(file: &ImageFile, output: &Path, suffix: &str) -> PathBuf {
-    let name = file.name.file_name().unwrap_or_default().to_string_lossy();
-    output
-        .join(&file.name)
-        .with_file_name(format!("{name}{suffix}.nii.gz"))
-}
-
-fn refuse_clashes(images: &[ImageFile], output: &Path) -> Result<()> {
-    let mut seen = std::collections::HashMap::new();
-    for file in images {
-        let mask = mask_file(file, output);
-        if same_file(&mask, &file.image) {
-            let reason = "the mask would overwrite the image; choose another output folder".into();
-            return Err(Error::Run {
-                path: file.image.clone(),
-                reason,
-            });
-        }
-        if let Some(first) = seen.insert(mask.clone(), &file.image) {
-            let reason = format!(
-                "{} and {} would both be written here",
-                first.display(),
-                file.image.display()
-            );
-            return Err(Error::Run { path: mask, reason });
-        }
-    }
-    Ok(())
-}
-
-fn same_file(a: &Path, b: &Path) -> bool {
-    match (a.canonicalize(), b.canonicalize()) {
-        (Ok(a), Ok(b)) => a == b,
-        _ => false,
-    }
-}
-
 /// What all stages report to; only the thread of the networks has it.
 struct Work<'a> {
     outcome: FolderOutcome,
@@ -306,6 +255,27 @@ impl Work<'_> {
             self.stop.store(true, Ordering::Relaxed);
         }
         !self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Passes over an image whose mask is there, unless something else of it is missing.
+    fn skip(&mut self, file: &ImageFile, written: Written) {
+        let image = &file.image;
+        let mut owed = written.files(file, self.output);
+        if written.entropy {
+            owed.push(records::score_file(&file.name, self.output));
+        }
+        match owed.into_iter().find(|path| !path.exists()) {
+            None => {
+                self.tell(PredictEvent::Skipped { image });
+                self.outcome.skipped.push(image.clone());
+            }
+            Some(path) => {
+                let reason = "is missing though the mask is there: it was made without it; replace both with \
+                              overwrite (--overwrite)";
+                let reason = reason.to_owned();
+                self.fail(image, Error::Run { path, reason });
+            }
+        }
     }
 
     fn fail(&mut self, image: &Path, error: Error) {
@@ -402,7 +372,7 @@ fn write(file: &ImageFile, done: ToWrite, output: &Path, facts: &Facts) -> Resul
     let prediction = done
         .segmented
         .finish(facts, &done.warnings, file.phase.as_deref())?;
-    let mask = mask_file(file, output);
+    let mask = outputs::mask_file(file, output);
     if let Some(folder) = mask.parent() {
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
     }
@@ -413,18 +383,23 @@ fn write(file: &ImageFile, done: ToWrite, output: &Path, facts: &Facts) -> Resul
         disagreement,
         scores,
         foreground_ml,
+        remarks,
         alarm,
         ..
     } = prediction;
     let like = Some(&done.header);
     for (class, map) in probabilities.iter().enumerate() {
-        let path = beside(file, output, &format!("_probability_{}", class + 1));
-        nifti::write_image(path, map, like)?;
+        nifti::write_image(
+            outputs::probability_file(file, output, class + 1),
+            map,
+            like,
+        )?;
     }
-    for (name, map) in [("_entropy", entropy), ("_disagreement", disagreement)] {
-        if let Some(map) = map {
-            nifti::write_image(beside(file, output, name), &map, like)?;
-        }
+    if let Some(map) = entropy {
+        nifti::write_image(outputs::entropy_file(file, output), &map, like)?;
+    }
+    if let Some(map) = disagreement {
+        nifti::write_image(outputs::disagreement_file(file, output), &map, like)?;
     }
     if let Some(scores) = scores {
         records::write_scores(&file.name, output, foreground_ml, scores)?;
@@ -433,6 +408,7 @@ fn write(file: &ImageFile, done: ToWrite, output: &Path, facts: &Facts) -> Resul
     Ok(CaseRecord {
         mask,
         foreground_ml,
+        remarks,
         alarm,
         uncertainty: scores,
         seconds: StageSeconds {
@@ -528,45 +504,4 @@ fn side_by_side(
             work.take(&file.image, result);
         }
     });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn file(image: &str) -> ImageFile {
-        ImageFile {
-            image: image.into(),
-            name: mask_name(Path::new(image)),
-            phase: None,
-        }
-    }
-
-    #[test]
-    fn masks_are_named_like_their_images() {
-        let name = |image: &str| mask_file(&file(image), Path::new("out"));
-        assert_eq!(
-            name("in/case_01_0000.nii.gz"),
-            Path::new("out/case_01.nii.gz")
-        );
-        assert_eq!(name("in/case.v1.2.nii"), Path::new("out/case.v1.2.nii.gz"));
-        assert_eq!(name("GED4.NII.GZ"), Path::new("out/GED4.nii.gz"));
-        assert_eq!(stem(Path::new("a/notes.txt")), None);
-        assert_eq!(stem(Path::new("a/.nii.gz")), None);
-        let deep = ImageFile {
-            name: "A/1-A/GED4".into(),
-            ..file("x.nii")
-        };
-        assert_eq!(
-            beside(&deep, Path::new("out"), "_entropy"),
-            Path::new("out/A/1-A/GED4_entropy.nii.gz")
-        );
-    }
-
-    #[test]
-    fn two_images_never_share_a_mask() {
-        let images = [file("a/x.nii"), file("a/x_0000.nii.gz")];
-        assert!(refuse_clashes(&images, Path::new("out")).is_err());
-        assert!(refuse_clashes(&images[..1], Path::new("out")).is_ok());
-    }
 }

@@ -471,9 +471,9 @@ fn post_processing() {
         let params = &case["params"];
         let files = |key: &str| {
             let folder = folder.join(params[key].as_str().unwrap());
-            image_files(&folder).unwrap()
+            find_images(&folder, None).unwrap().images
         };
-        let read = |file: &PathBuf| read_labels(file).unwrap().volume;
+        let read = |file: &ImageFile| read_labels(&file.image).unwrap().volume;
         let masks: Vec<_> = files("prediction")
             .iter()
             .zip(&files("reference"))

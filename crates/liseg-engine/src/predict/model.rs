@@ -129,16 +129,22 @@ impl Model {
                     ),
                 });
             }
+            first.description.training =
+                first.description.training.and(&other.description.training);
             first.networks.extend(other.networks);
         }
         Ok(first)
     }
 
-    /// Moves the window by at most `step` of a tile and averages over `tta`.
+    /// Moves the window by at most `step` of a tile and averages over `tta`, where [`Tta::Mirror`] means the
+    /// axes along which training mirrored images. [`Model::window_mut`] with [`SlidingWindow::moving`] flips along
+    /// any axis.
     ///
     /// # Errors
-    /// [`Error::Setting`] for a step outside (0, 1].
+    /// [`Error::Setting`] for a step outside (0, 1], and for axes that training never mirrored: the networks
+    /// would be asked about images that they never saw.
     pub fn with_window(mut self, step: f64, tta: Tta) -> Result<Self> {
+        let tta = self.description.training.flips(tta)?;
         self.window = self.window.moving(step, tta)?;
         Ok(self)
     }
@@ -173,7 +179,7 @@ impl Model {
 
     /// Phases of the images it was trained on, where known.
     pub fn phases(&self) -> &[String] {
-        &self.description.phases
+        &self.description.training.phases
     }
 
     fn networks(&self) -> Vec<&dyn SegmentationNet> {
@@ -220,7 +226,7 @@ impl Model {
     pub(super) fn facts(&self) -> Facts {
         Facts {
             plan: self.plan().clone(),
-            phases: self.description.phases.clone(),
+            training: self.description.training.clone(),
             postprocessing: self.postprocessing.clone(),
         }
     }

@@ -4,7 +4,9 @@ use super::uncertainty::UncertaintyScores;
 use crate::run::write_file;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use walkdir::WalkDir;
 
 /// Folder of the small files, below the masks. Each case writes its own, so that machines that share a
 /// cohort, and runs that were killed, leave nothing half done; the table is made from all of them.
@@ -21,6 +23,14 @@ struct Scored {
     scores: UncertaintyScores,
 }
 
+/// Where the scores of a case go: at the mask's own place below the folder, so that no two cases share
+/// a file.
+pub(super) fn score_file(name: &Path, output: &Path) -> PathBuf {
+    let mut file = output.join(FOLDER).join(name).into_os_string();
+    file.push(".json");
+    file.into()
+}
+
 /// Writes the scores of a case.
 pub(super) fn write_scores(
     name: &Path,
@@ -28,21 +38,42 @@ pub(super) fn write_scores(
     foreground_ml: f64,
     scores: UncertaintyScores,
 ) -> Result<()> {
-    let folder = output.join(FOLDER);
-    std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
-    let case = name.display().to_string();
-    let file = folder.join(format!("{}.json", case.replace(['/', '\\'], "~")));
+    let file = score_file(name, output);
+    let folder = file.parent().unwrap_or(output);
+    std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
     let scored = Scored {
-        case,
+        case: name.display().to_string(),
         foreground_ml,
         scores,
     };
-    write_file(
-        &file,
-        serde_json::to_string(&scored)
-            .unwrap_or_default()
-            .as_bytes(),
-    )
+    let text = serde_json::to_vec(&scored).map_err(|e| Error::Io {
+        path: file.clone(),
+        source: e.into(),
+    })?;
+    write_file(&file, &text)
+}
+
+/// The scores of all cases so far.
+fn read_scores(folder: &Path) -> Result<Vec<Scored>> {
+    let mut cases = BTreeMap::new();
+    for entry in WalkDir::new(folder) {
+        let entry = entry.map_err(|e| Error::Io {
+            path: folder.to_owned(),
+            source: e.into(),
+        })?;
+        let path = entry.path();
+        // Temporary files of other processes have no such ending.
+        if !entry.file_type().is_file() || path.extension().is_none_or(|e| e != "json") {
+            continue;
+        }
+        let text = liseg_file::read_text(path).map_err(Error::io(path))?;
+        let scored: Scored = serde_json::from_str(&text).map_err(|e| Error::Run {
+            path: path.to_owned(),
+            reason: format!("no scores of a case ({e}); delete it and predict the case again"),
+        })?;
+        cases.insert(scored.case.clone(), scored);
+    }
+    Ok(cases.into_values().collect())
 }
 
 /// Writes the table of all cases so far, the most doubtful first.
@@ -51,13 +82,7 @@ pub(super) fn write_csv(output: &Path) -> Result<()> {
     if !folder.is_dir() {
         return Ok(());
     }
-    let mut cases: Vec<Scored> = Vec::new();
-    for entry in std::fs::read_dir(&folder).map_err(Error::io(&folder))? {
-        let path: PathBuf = entry.map_err(Error::io(&folder))?.path();
-        let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
-        // Temporary files of other processes are no JSON.
-        cases.extend(serde_json::from_str::<Scored>(&text));
-    }
+    let mut cases = read_scores(&folder)?;
     let doubt = |c: &Scored| c.scores.disagreement.unwrap_or(c.scores.entropy);
     cases.sort_by(|a, b| {
         doubt(b)

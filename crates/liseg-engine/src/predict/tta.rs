@@ -9,7 +9,9 @@ pub enum Tta {
     /// Each tile once.
     #[default]
     None,
-    /// The mean of the logits over all eight flips of each tile; eight times the work.
+    /// The mean of the logits over all flips of each tile along the axes that training mirrored (see
+    /// [`Model::with_window`](super::Model::with_window)); a window by itself flips along all three, eight times the
+    /// work.
     Mirror,
     /// The mean over all flips along some axes, (z, y, x); twice the work for each axis.
     Axes([bool; 3]),
@@ -48,10 +50,10 @@ impl Tta {
 
 impl std::fmt::Display for Tta {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.axes() {
-            [false, false, false] => f.write_str("none"),
-            [true, true, true] => f.write_str("mirror"),
-            axes => {
+        match *self {
+            Self::Mirror => f.write_str("mirror"),
+            Self::None | Self::Axes([false, false, false]) => f.write_str("none"),
+            Self::Axes(axes) => {
                 let names = ["z", "y", "x"].into_iter().zip(axes);
                 let chosen: String = names.filter(|(_, on)| *on).map(|(name, _)| name).collect();
                 f.write_str(&chosen)
@@ -80,7 +82,6 @@ impl std::str::FromStr for Tta {
         }
         match axes {
             [false, false, false] => Err("expected none, mirror, or axes such as x or yx".into()),
-            [true, true, true] => Ok(Self::Mirror),
             axes => Ok(Self::Axes(axes)),
         }
     }
@@ -106,12 +107,12 @@ mod tests {
 
     #[test]
     fn names_round_trip_and_count_their_passes() {
-        for (name, passes) in [("none", 1), ("mirror", 8), ("x", 2), ("zx", 4)] {
+        for (name, passes) in [("none", 1), ("mirror", 8), ("zyx", 8), ("x", 2), ("zx", 4)] {
             let tta: Tta = name.parse().unwrap();
             assert_eq!((tta.to_string().as_str(), tta.passes()), (name, passes));
             assert_eq!(tta.flips().len(), passes);
         }
-        assert_eq!("xyz".parse(), Ok(Tta::Mirror));
+        assert_eq!("xyz".parse(), Ok(Tta::Axes([true; 3])));
         assert_eq!(
             "zx".parse::<Tta>().unwrap().flips(),
             [vec![], vec![2], vec![4], vec![2, 4]]

@@ -2,7 +2,7 @@
 
 use super::Trainer;
 use super::setup::{learning_rate, plan_for};
-use crate::predict::{describe_model, save_predictors};
+use crate::predict::{Description, Training, save_predictors};
 use crate::run::{EpochRecord, StepSeconds};
 use crate::validation::{Voxels, by_name, validate};
 use crate::watch::watch;
@@ -124,19 +124,37 @@ impl Trainer<'_> {
             .map(|(name, _)| (*name).to_owned())
             .collect();
         let plan = plan_for(self.config, self.store.plan())?;
-        let phases: BTreeSet<String> = self
-            .store
-            .subset(Subset::Labelled)
-            .chain(self.store.subset(Subset::Unlabelled))
+        let description = Description {
+            network: self.shape.clone(),
+            plan,
+            patch_size: self.patch,
+            predictors: names,
+            training: self.training_facts(),
+        };
+        description.facts()
+    }
+
+    fn training_facts(&self) -> Training {
+        let cases = || {
+            let labelled = self.store.subset(Subset::Labelled);
+            labelled.chain(self.store.subset(Subset::Unlabelled))
+        };
+        let phases: BTreeSet<String> = cases()
             .filter_map(|case| case.record().provenance.phase.clone())
             .collect();
-        let phases = phases.into_iter().collect();
-        Ok(describe_model(
-            &self.shape,
-            &plan,
-            self.patch,
-            names,
-            phases,
-        ))
+        let spacing_range = cases()
+            .map(|case| case.record().restore.source_spacing().zyx())
+            .map(|spacing| [spacing; 2])
+            .reduce(|[low, high], [spacing, _]| {
+                [
+                    std::array::from_fn(|a| low[a].min(spacing[a])),
+                    std::array::from_fn(|a| high[a].max(spacing[a])),
+                ]
+            });
+        Training {
+            phases: phases.into_iter().collect(),
+            mirror_axes: Some(self.config.augment.mirrored_axes()),
+            spacing_range,
+        }
     }
 }

@@ -250,6 +250,25 @@ mod tests {
     }
 
     #[test]
+    fn the_folder_of_a_run_stands_for_its_checkpoint() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = config("cps");
+        config.network.weights = Some(folder.path().to_owned());
+        config.network.second_weights = Some(checkpoint_of(0.25, folder.path()));
+        let refused = configured(&config).err().unwrap().to_string();
+        assert!(refused.contains("no run here"), "{refused}");
+        std::fs::write(folder.path().join("config.toml"), "").unwrap();
+        let refused = configured(&config).err().unwrap().to_string();
+        assert!(refused.contains("no checkpoint yet"), "{refused}");
+        let checkpoints = folder.path().join("checkpoints");
+        std::fs::create_dir(&checkpoints).unwrap();
+        let last = checkpoints.join("last.safetensors");
+        std::fs::rename(checkpoint_of(0.5, folder.path()), last).unwrap();
+        let started = configured(&config).unwrap();
+        assert_eq!(starts(started.as_ref(), [0.5, 0.25]), [(true, true); 2]);
+    }
+
+    #[test]
     fn so_do_networks_of_a_strategy_of_ones_own() {
         let folder = tempfile::tempdir().unwrap();
         // The config says nothing of it: its strategy is another one, with one network.

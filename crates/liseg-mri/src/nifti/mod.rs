@@ -19,6 +19,7 @@ pub use data_type::DataType;
 pub use fields::Version;
 pub use form::AffineSource;
 pub use header::Header;
+pub use open::header_path;
 pub use read::{read_header, read_image, read_labels, read_volume};
 pub use repair::{Repair, repair, squeeze};
 pub use warning::Warning;

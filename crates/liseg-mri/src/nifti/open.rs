@@ -4,11 +4,12 @@ use super::Header;
 use super::extension;
 use super::fields::{Fields, Version};
 use super::source::{GZIP, Source};
-use crate::{Error, Result};
+use crate::{Error, OtherFormat, Result};
 use std::path::{Path, PathBuf};
 
 /// Opens a file and checks its header; the stream is that of the file with the voxels.
 pub(crate) fn open(path: &Path) -> Result<(Header, Source)> {
+    refuse_other(path)?;
     let path = &header_path(path);
     let mut source = Source::open(path)?;
     let mut bytes = [0; 540];
@@ -48,6 +49,29 @@ pub(crate) fn open(path: &Path) -> Result<(Header, Source)> {
     let bytes = header.voxels() * header.data_type.bytes() as u64;
     source.check_size(header.offset() + bytes)?;
     Ok((header, source))
+}
+
+/// Refuses folders, and files whose names or content say another format.
+fn refuse_other(path: &Path) -> Result<()> {
+    let refuse = |reason: String| {
+        Err(Error::NotNifti {
+            path: path.to_owned(),
+            reason,
+        })
+    };
+    if path.is_dir() {
+        return match OtherFormat::of_folder(path) {
+            Some(format) => refuse(format!(
+                "it is a folder with {format}; {}",
+                format.conversion()
+            )),
+            None => refuse("it is a folder; expected a file".into()),
+        };
+    }
+    match OtherFormat::of_file(path) {
+        Some(format) => refuse(format!("it is {format}; {}", format.conversion())),
+        None => Ok(()),
+    }
 }
 
 /// The block between the header and the voxels, or behind the header of a pair; empty when there is
@@ -118,8 +142,9 @@ fn recognise(path: &Path, bytes: &[u8; 540]) -> Result<(Version, bool, bool)> {
     Ok((Version::One, big_endian, paired))
 }
 
-/// The header's file, for the name of either file of a pair.
-fn header_path(path: &Path) -> PathBuf {
+/// The file with the header: for the `.img` of a pair its `.hdr`, whether it is there or not, else the
+/// file itself.
+pub fn header_path(path: &Path) -> PathBuf {
     sibling(path, ".img", ".hdr").unwrap_or_else(|| path.to_owned())
 }
 

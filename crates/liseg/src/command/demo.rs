@@ -177,7 +177,7 @@ impl Stages<'_> {
         let mut model = Model::of_run(run, device, Precision::Auto)?;
         model.postprocessing = Postprocessing::of(true, false, None);
         let masks = self.at("masks").join(name);
-        let images = find_images(&dataset.folder().join("imagesTs"))?;
+        let images = find_images(&dataset.folder().join("imagesTs"), Some(&masks))?.images;
         let quiet = Shared {
             quiet: true,
             ..self.shared.clone()

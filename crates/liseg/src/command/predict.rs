@@ -4,8 +4,8 @@ use super::failure::chain;
 use super::memory_size::MemorySize;
 use super::{Failure, Outcome, Result, Shared, interrupt, print_json, progress};
 use liseg::engine::predict::{
-    FolderOptions, FolderOutcome, ImageFile, Mean, MemoryPlan, Model, Postprocessing, PredictEvent,
-    Storage, Tta, cases_without_image, find_images, gibibytes, predict_cases,
+    FolderOptions, FolderOutcome, ImageFile, Mean, MemoryPlan, Model, Part, Postprocessing,
+    PredictEvent, Storage, Tta, find_images, gibibytes, predict_cases,
 };
 use liseg::nn::Precision;
 use liseg::nn::tch::Device;
@@ -21,8 +21,9 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Predict {
     #[command(flatten)]
     model: ModelArguments,
-    /// An image, a folder of images (`.nii`, `.nii.gz`), a folder of patients such as LiQA's
-    /// `Vendor/Patient/GED4.nii.gz`, or a cases.json.
+    /// An image (`.nii`, `.nii.gz`, or a pair of `.hdr` and `.img`), a folder of images, a folder of patients
+    /// such as LiQA's `Vendor/Patient/GED4.nii.gz`, or a cases.json. In folders, files that are called like
+    /// masks (`mask_GED4`, `liver_seg`, `labelsTr/`) are passed over.
     #[arg(long, value_name = "PATH")]
     input: PathBuf,
     /// Folder for the masks; each is named like its image, without nnU-Net's `_0000`.
@@ -38,8 +39,11 @@ pub(crate) struct Predict {
     #[command(flatten)]
     cleaning: CleaningArguments,
     /// Skip images whose mask is there already.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "overwrite")]
     resume: bool,
+    /// Replace masks that are there already; without this and --resume they are an error.
+    #[arg(long)]
+    overwrite: bool,
     /// Only every N-th image, beginning with the I-th: run 1/4 to 4/4 on four machines.
     #[arg(long, value_name = "I/N")]
     part: Option<Part>,
@@ -61,10 +65,13 @@ pub(crate) struct ModelArguments {
         required = true
     )]
     models: Vec<PathBuf>,
-    /// Test-time augmentation: none, mirror (all eight flips, eight times as long), or the axes to
-    /// flip, as in x or yx (twice as long for each).
+    /// Test-time augmentation: none, mirror (all flips along the axes that training mirrored), or the axes to
+    /// flip, as in x or yx; twice as long for each axis.
     #[arg(long, value_name = "AXES", default_value = "none")]
     tta: Tta,
+    /// Flip along the axes of --tta even if training never did: masks usually get worse.
+    #[arg(long)]
+    force_tta: bool,
     /// How far the window moves, as a share of the patch.
     #[arg(
         long,
@@ -148,7 +155,13 @@ impl ModelArguments {
         let open = |path: &PathBuf| Model::open(path, device, precision);
         let models = self.models.iter().map(open);
         let model = Model::ensemble(models.collect::<Result<_, _>>()?)?;
-        let mut model = model.with_window(self.step, self.tta)?;
+        let mut model = if self.force_tta {
+            let mut model = model;
+            *model.window_mut() = model.window().moving(self.step, self.tta)?;
+            model
+        } else {
+            model.with_window(self.step, self.tta)?
+        };
         let window = model.window_mut();
         window.mean = self.mean;
         window.batch = match (self.batch, device) {
@@ -167,35 +180,6 @@ impl ModelArguments {
     }
 }
 
-/// One machine's share of a cohort.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Part {
-    /// From 1.
-    index: usize,
-    count: usize,
-}
-
-impl std::str::FromStr for Part {
-    type Err = String;
-
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
-        let numbers = text.split_once('/');
-        let numbers = numbers.and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
-        match numbers {
-            Some((index, count)) if 1 <= index && index <= count => Ok(Self { index, count }),
-            _ => Err("expected I/N with 1 ≤ I ≤ N, as in 2/4".to_owned()),
-        }
-    }
-}
-
-impl Part {
-    /// The images of this part; all parts together are all images, each once.
-    fn of<T>(self, images: Vec<T>) -> Vec<T> {
-        let first = self.index - 1;
-        images.into_iter().skip(first).step_by(self.count).collect()
-    }
-}
-
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum PrecisionChoice {
     Auto,
@@ -206,16 +190,9 @@ enum PrecisionChoice {
 
 impl Predict {
     pub(crate) fn run(&self, shared: &Shared) -> Result<Outcome> {
-        let mut images = find_images(&self.input)?;
-        let without = cases_without_image(&self.input)?;
-        if without > 0 {
-            let list = self.input.display();
-            let line =
-                format!("{without} cases of {list} have no image beside it and are left out");
-            progress::note(shared, None, &line);
-        }
-        if let Some(part) = self.part {
-            images = part.of(images);
+        let found = find_images(&self.input, Some(&self.output))?;
+        for note in &found.notes {
+            progress::note(shared, None, &format!("note: {note}"));
         }
         if self
             .cleaning
@@ -228,11 +205,18 @@ impl Predict {
         self.cleaning.apply(&mut model);
         let options = FolderOptions {
             resume: self.resume,
+            overwrite: self.overwrite,
+            part: self.part,
             probabilities: self.probabilities,
             uncertainty: self.uncertainty,
             max_memory: self.max_memory.map(|size| size.0),
         };
-        let outcome = predict_with_progress(&mut model, &images, &self.output, options, shared)?;
+        let images = &found.images;
+        let mut outcome = predict_with_progress(&mut model, images, &self.output, options, shared)?;
+        for (_, error) in &found.refused {
+            eprintln!("liseg: {}", chain(error));
+        }
+        outcome.failed.extend(found.refused);
         report(&outcome, &self.output, shared);
         let complete = outcome.failed.is_empty() && !outcome.stopped;
         Ok(if complete {
@@ -253,7 +237,9 @@ pub(crate) fn predict_with_progress(
 ) -> Result<FolderOutcome> {
     interrupt::listen();
     let bar = progress::bar(shared, 0, "predicting");
-    let count = images.len();
+    let count = options
+        .part
+        .map_or(images.len(), |part| part.of(images).len());
     // Images of different patients may be called alike.
     let name_of = |image: &Path| {
         let file = images.iter().find(|file| file.image == image);
@@ -290,6 +276,8 @@ pub(crate) fn predict_with_progress(
                 let mut line = format!("{name}: {:.0} ml in {seconds:.1} s", result.foreground_ml);
                 if !result.alarm.is_empty() {
                     line += &format!("; nothing was found: {}", result.alarm.join("; "));
+                } else if !result.remarks.is_empty() {
+                    line += &format!("; look at it: {}", result.remarks.join("; "));
                 }
                 progress::note(shared, Some(&bar), &line);
             }
@@ -370,26 +358,5 @@ fn report(outcome: &FolderOutcome, output: &Path, shared: &Shared) {
         let [load, network, export, write] =
             [s.load, s.network, s.export, s.write].map(|seconds| format!("{seconds:.1} s"));
         eprintln!("loading {load}, networks {network}, sums and masks {export}, writing {write}");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_share_out_every_image_once() {
-        let images: Vec<PathBuf> = (0..10).map(|i| format!("{i}").into()).collect();
-        for count in 1..=12 {
-            let mut together: Vec<PathBuf> = (1..=count)
-                .flat_map(|index| Part { index, count }.of(images.clone()))
-                .collect();
-            together.sort();
-            assert_eq!(together, images, "{count} parts");
-        }
-        assert_eq!("2/4".parse(), Ok(Part { index: 2, count: 4 }));
-        for wrong in ["0/4", "5/4", "2", "a/b", "1/0", ""] {
-            assert!(wrong.parse::<Part>().is_err(), "{wrong}");
-        }
     }
 }

@@ -56,6 +56,8 @@ impl Submit {
         let masks = self.output.join(&self.folder);
         let options = FolderOptions {
             max_memory: self.max_memory.map(|size| size.0),
+            // A container may be started again over what it wrote.
+            overwrite: true,
             ..FolderOptions::default()
         };
         let outcome = predict_with_progress(&mut model, &images, &masks, options, shared)?;

@@ -398,3 +398,74 @@ fn a_report_shows_what_it_is_given() {
     }
     assert!(out.join("cases.csv").is_file());
 }
+
+#[test]
+fn evaluate_judges_every_reference_and_says_what_is_odd() {
+    let folder = tempfile::tempdir().unwrap();
+    let [predictions, references] = ["predictions", "references"].map(|name| {
+        let folder = folder.path().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        folder
+    });
+    let (_, mask) = crate::common::scan(0);
+    let write = |folder: &Path, name: &str, mask: &liseg::volume::Volume<u8>| {
+        liseg::mri::nifti::write_labels(folder.join(name), mask, None).unwrap();
+    };
+    for name in ["other_axes.nii.gz", "surplus.nii.gz", "broken.nii.gz"] {
+        write(&references, name, &mask);
+        write(&predictions, name, &mask);
+    }
+    let other_axes = liseg::volume::Orientation::RAS;
+    let other_axes = if mask.orientation() == other_axes {
+        "ASL".parse().unwrap()
+    } else {
+        other_axes
+    };
+    write(
+        &predictions,
+        "other_axes.nii.gz",
+        &mask.reorient(other_axes),
+    );
+    write(
+        &predictions,
+        "surplus.nii.gz",
+        &mask.map(|label| label * 255),
+    );
+    write(&predictions, "stray.nii.gz", &mask);
+    std::fs::write(references.join("broken.nii.gz"), b"x").unwrap();
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("/nowhere/a.nii.gz", references.join("dangling.nii.gz")).unwrap();
+    let output = liseg(&[
+        "evaluate",
+        "--json",
+        "--predictions",
+        path(&predictions),
+        "--references",
+        path(&references),
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    let report = stdout_json(&output);
+    let dice: Vec<f64> = report["metric_per_case"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|case| case["metrics"]["1"]["Dice"].as_f64())
+        .collect();
+    assert_eq!(dice, [1.0, 0.0]);
+    let missing = report["missing"].to_string();
+    assert!(missing.contains("broken.nii.gz"), "{missing}");
+    assert_eq!(missing.contains("dangling"), cfg!(unix), "{missing}");
+    let notes = report["notes"].to_string();
+    assert!(notes.contains("stray"), "{notes}");
+    assert!(notes.contains("surplus.nii.gz: holds label 255"), "{notes}");
+
+    let file = references.join("surplus.nii.gz");
+    let output = liseg(&[
+        "evaluate",
+        "--predictions",
+        path(&predictions),
+        "--references",
+        path(&file),
+    ]);
+    assert!(stderr(&output).contains("is a file; expected a folder"));
+}

@@ -88,6 +88,7 @@ fn a_killed_cohort_is_completed_by_resuming() {
         path(&images),
         "--tta",
         "mirror",
+        "--force-tta",
     ];
     let arguments = |output| [&fixed[..], &["--output", output, "--json"]].concat();
     let output = liseg(&arguments(path(&whole)));
@@ -174,7 +175,7 @@ fn memory_is_foretold_and_kept() {
     }
     // Other ways to predict, each in a process of its own.
     let other = |name: &str, extra: &[&str]| stdout_json(&predict(path(&at(name)), extra));
-    let wide = other("wide", &["--precision", "f32", "--tta", "x"]);
+    let wide = other("wide", &["--precision", "f32", "--tta", "x", "--force-tta"]);
     let twice = ["--run", path(&run), "--uncertainty", "--probabilities"];
     // Emulated bf16 takes more than anyone can foretell, which is warned of.
     let native = Precision::Auto.kind(Device::Cpu) == Kind::BFloat16;
@@ -259,7 +260,7 @@ fn uncertainty_ensembles_and_crops() {
     let folder = tempfile::tempdir().unwrap();
     let images = cohort(folder.path(), 2);
     let out = folder.path().join("out");
-    let output = liseg(&[
+    let arguments = [
         "predict",
         "--model",
         path(&run),
@@ -274,7 +275,16 @@ fn uncertainty_ensembles_and_crops() {
         "--tta",
         "x",
         "--json",
-    ]);
+    ];
+    let output = liseg(&arguments);
+    // Training never mirrored.
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        stderr(&output).contains("--force-tta"),
+        "{}",
+        stderr(&output)
+    );
+    let output = liseg(&[&arguments[..], &["--force-tta"]].concat());
     assert!(output.status.success(), "{}", stderr(&output));
     let map = |name: &str| {
         read_image(out.join(format!("case_01_{name}.nii.gz")))
@@ -320,4 +330,116 @@ fn uncertainty_ensembles_and_crops() {
     let image = read_header(images.join("case_00_0000.nii.gz")).unwrap();
     let header = read_header(cropped.join("case_00.nii.gz")).unwrap();
     assert_eq!(header.geometry(), image.geometry());
+}
+
+#[test]
+fn no_image_and_no_foreign_file_is_overwritten() {
+    let run = trained().join("run");
+    let folder = tempfile::tempdir().unwrap();
+    let images = cohort(folder.path(), 2);
+    let image = |index: u64| images.join(format!("case_{index:02}_0000.nii.gz"));
+    let predict = |rest: &[&str]| liseg(&[&["predict", "--run", path(&run)], rest].concat());
+    let refused = |output: &std::process::Output, part: &str| {
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(output).contains(part), "{}", stderr(output));
+    };
+
+    // Each image is called as the other's mask would be.
+    let list = images.join("cases.json");
+    let text = r#"[{"id": "case_01_0000", "image": "case_00_0000.nii.gz"},
+                   {"id": "case_00_0000", "image": "case_01_0000.nii.gz"}]"#;
+    std::fs::write(&list, text).unwrap();
+    let before = [0, 1].map(|index| std::fs::read(image(index)).unwrap());
+    let swapped = ["--input", path(&list), "--output", path(&images)];
+    for options in [&[][..], &["--overwrite"], &["--part", "1/2"]] {
+        let output = predict(&[&swapped[..], options].concat());
+        refused(&output, "is an image to predict");
+    }
+    std::fs::remove_file(&list).unwrap();
+    assert_eq!([0, 1].map(|i| std::fs::read(image(i)).unwrap()), before);
+
+    // A label that lies where a mask would go.
+    let labels = folder.path().join("labels");
+    std::fs::create_dir(&labels).unwrap();
+    let label = labels.join("case_01.nii.gz");
+    std::fs::write(&label, b"drawn by hand").unwrap();
+    let onto_labels = ["--input", path(&images), "--output", path(&labels)];
+    refused(&predict(&onto_labels), "case_01.nii.gz: is there already");
+    assert_eq!(std::fs::read(&label).unwrap(), b"drawn by hand");
+    assert_eq!(masks(&labels), std::slice::from_ref(&label));
+    let output = predict(&[&onto_labels[..], &["--overwrite"]].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(read_labels(&label).is_ok());
+    assert_eq!(masks(&labels).len(), 2);
+}
+
+#[test]
+fn resuming_makes_the_table_that_is_still_owed() {
+    let run = trained().join("run");
+    let folder = tempfile::tempdir().unwrap();
+    let images = cohort(folder.path(), 2);
+    let out = folder.path().join("out");
+    let fixed = [
+        "predict",
+        "--run",
+        path(&run),
+        "--input",
+        path(&images),
+        "--output",
+        path(&out),
+    ];
+    let predict = |rest: &[&str]| liseg(&[&fixed[..], rest].concat());
+    assert!(predict(&["--uncertainty"]).status.success());
+    let table = out.join("uncertainty.csv");
+    let text = std::fs::read(&table).unwrap();
+    std::fs::remove_file(&table).unwrap();
+    let output = predict(&["--uncertainty", "--resume"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(std::fs::read(&table).unwrap(), text);
+    // A map that a mask lacks is not passed over in silence.
+    std::fs::remove_file(out.join("case_00_entropy.nii.gz")).unwrap();
+    let output = predict(&["--uncertainty", "--resume"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = stderr(&output);
+    assert!(
+        said.contains("case_00_entropy.nii.gz: is missing though the mask is there"),
+        "{said}"
+    );
+    assert!(predict(&["--uncertainty", "--overwrite"]).status.success());
+    assert!(out.join("case_00_entropy.nii.gz").is_file());
+}
+
+#[test]
+fn whatever_is_passed_over_is_said_and_what_is_in_doubt_fails_by_itself() {
+    let run = trained().join("run");
+    let folder = tempfile::tempdir().unwrap();
+    let images = cohort(folder.path(), 1);
+    for file in [
+        "twice.nii",
+        "twice_0000.nii.gz",
+        "scan.nrrd",
+        "mask_GED4.nii.gz",
+    ] {
+        std::fs::write(images.join(file), b"").unwrap();
+    }
+    let out = folder.path().join("out");
+    let output = liseg(&[
+        "predict",
+        "--run",
+        path(&run),
+        "--input",
+        path(&images),
+        "--output",
+        path(&out),
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = stderr(&output);
+    for part in [
+        "scan.nrrd is passed over: NRRD is not read here; convert it",
+        "mask_GED4.nii.gz is passed over: masks",
+        "would share the mask `twice`",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert_eq!(masks(&out), [out.join("case_00.nii.gz")]);
 }
