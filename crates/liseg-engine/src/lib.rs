@@ -37,6 +37,7 @@ mod config;
 mod error;
 pub mod evaluate;
 pub mod experiment;
+mod lock;
 pub mod mistakes;
 mod network;
 pub mod predict;

@@ -4,6 +4,7 @@ mod epoch;
 mod roles;
 mod setup;
 
+use crate::lock::Lock;
 use crate::network::{check_memory, describe, network_shape};
 use crate::predict::{Model, choose_on_cases};
 use crate::run::{CaseRoles, EpochRecord, RunFolder};
@@ -139,6 +140,7 @@ pub type BuildStrategy<'a> =
 struct Trainer<'a> {
     config: &'a RunConfig,
     folder: RunFolder,
+    _lock: Lock,
     store: Arc<CaseStore>,
     roles: CaseRoles,
     pipelines: Pipelines,
@@ -178,6 +180,7 @@ impl<'a> Trainer<'a> {
             parameters,
         )?;
 
+        let lock = Lock::take(&options.folder)?;
         let folder = if options.resume && options.folder.join("config.toml").exists() {
             let folder = RunFolder::open(&options.folder)?;
             refuse_other_run(config, strategy.name(), &folder)?;
@@ -196,6 +199,7 @@ impl<'a> Trainer<'a> {
         let mut trainer = Self {
             config,
             folder,
+            _lock: lock,
             store,
             roles,
             pipelines,
@@ -249,6 +253,8 @@ impl<'a> Trainer<'a> {
         let per_epoch = self.config.training.iterations_per_epoch;
         let total = self.config.iterations();
         if self.progress.iteration >= total {
+            // What a call that was killed after its last checkpoint still owed.
+            self.choose_postprocessing()?;
             return Ok(TrainOutcome::Finished);
         }
         self.events = Some(EventWriter::create(
@@ -289,19 +295,21 @@ impl<'a> Trainer<'a> {
         Ok(TrainOutcome::Finished)
     }
 
-    /// Tries on the cases kept back which cleaning of masks helps.
+    /// Tries on the cases kept back which cleaning of masks helps, unless that was done before.
     fn choose_postprocessing(&self) -> Result<()> {
-        if !self.config.validation.postprocessing || self.roles.validation.is_empty() {
+        let wanted = self.config.validation.postprocessing && !self.roles.validation.is_empty();
+        if !wanted || self.folder.postprocessing_file().is_file() {
             return Ok(());
         }
         let cases = self.roles.validation.iter();
         let cases: Vec<_> = cases.filter_map(|id| self.store.get(id).cloned()).collect();
         let model = Model::of_run(&self.folder, self.device, self.config.precision)?;
         let decision = choose_on_cases(&model, &cases)?;
+        self.folder.write_postprocessing_trials(&decision)?;
+        // Last, as the mark that both are there.
         decision
             .postprocessing
-            .write(&self.folder.postprocessing_file())?;
-        self.folder.write_postprocessing_trials(&decision)
+            .write(&self.folder.postprocessing_file())
     }
 
     fn loader(&self, total: u64) -> Result<Loader> {

@@ -247,3 +247,45 @@ fn a_run_is_not_resumed_under_other_settings_nor_overwritten() {
     );
     assert!(learnt(&run) == before, "a refused call changed the run");
 }
+
+#[test]
+fn a_second_training_in_a_folder_is_refused_while_the_first_lives() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = preprocessed(folder.path());
+    let config = write_config(folder.path(), &data, "supervised");
+    let run = folder.path().join("run");
+    let settings = ["training.epochs=60"];
+    let mut first = start(&config, &run, &settings);
+    wait_for_epochs(&run, 1);
+    let again = || liseg(&[&train(&config, &run, &settings)[..], &["--resume"]].concat());
+    let refused = again();
+    let lived = first.try_wait().unwrap().is_none();
+    first.kill().unwrap();
+    first.wait().unwrap();
+    assert!(lived, "it was done before it could be disturbed");
+    assert_eq!(refused.status.code(), Some(1));
+    let said = stderr(&refused);
+    assert!(said.contains("another process is training here"), "{said}");
+    // The lock of a killed process is gone with it.
+    let output = again();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(epochs(&run).len(), 60);
+}
+
+#[test]
+fn resuming_chooses_the_post_processing_that_is_still_owed() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = preprocessed(folder.path());
+    let config = write_config(folder.path(), &data, "supervised");
+    let run = folder.path().join("run");
+    let arguments = train(&config, &run, &["validation.folds=3"]);
+    assert!(liseg(&arguments).status.success());
+    let owed = ["postprocessing.json", "validation/postprocessing.json"].map(|f| run.join(f));
+    let chosen = owed.clone().map(|file| std::fs::read(file).unwrap());
+    for file in &owed {
+        std::fs::remove_file(file).unwrap();
+    }
+    let output = liseg(&[&arguments[..], &["--resume"]].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(owed.map(|file| std::fs::read(file).unwrap()), chosen);
+}
