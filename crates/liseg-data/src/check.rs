@@ -1,6 +1,6 @@
 //! Finds what is wrong with a data set before long work starts.
 
-use crate::{Case, Dataset, Subset, listing, mask};
+use crate::{Case, Dataset, Error, Subset, check_extent, listing, mask};
 use liseg_mri::{mostly_non_finite, nifti};
 use liseg_volume::Geometry;
 use rayon::prelude::*;
@@ -10,9 +10,6 @@ use std::path::{Path, PathBuf};
 
 /// How far, in millimetres, the corners of an image and its label may lie apart.
 pub const GRID_TOLERANCE_MM: f64 = 0.1;
-
-/// Spacings of MR and CT images in mm, with room to spare: from those of small animals to scout views.
-const USUAL_SPACING_MM: [f64; 2] = [0.01, 100.0];
 
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -147,7 +144,7 @@ impl Findings<'_> {
         let image = self.tried(&case.image, nifti::read_header(&case.image));
         if let Some(image) = &image {
             self.oddities(&case.image, image.warnings());
-            self.spacing(image, image.geometry());
+            self.spacing(image);
         }
         let Some(path) = &case.label else { return };
         let label = self.tried(path, nifti::read_header(path));
@@ -161,7 +158,7 @@ impl Findings<'_> {
         let image = self.tried(&case.image, nifti::read_image(&case.image));
         if let Some(image) = &image {
             self.oddities(&case.image, &image.warnings);
-            self.spacing(&image.header, image.volume.geometry());
+            self.spacing(&image.header);
             let voxels = image.volume.data();
             let first = voxels.first().copied().unwrap_or(0.0);
             let count = voxels.iter().filter(|v| !v.is_finite()).count();
@@ -241,20 +238,15 @@ impl Findings<'_> {
         }
     }
 
-    fn spacing(&mut self, header: &nifti::Header, geometry: Geometry) {
-        let [least, most] = USUAL_SPACING_MM;
-        let spacing = geometry.spacing();
-        // Along an axis of one voxel there is no distance that could be wrong.
-        let usual = |(mm, voxels): (f64, usize)| voxels == 1 || (least..=most).contains(&mm);
-        if spacing.zyx().into_iter().zip(geometry.shape).all(usual) {
-            return self.unit_spacing(geometry);
-        }
-        let message = format!(
-            "the spacing is {spacing} (z, y, x); expected {least} to {most} mm: {}",
-            likely_cause(header)
-        );
+    fn spacing(&mut self, header: &nifti::Header) {
         let file = self.case.image.clone();
-        self.add(Severity::Error, &file, message);
+        match check_extent(&file, header) {
+            Ok(()) => self.unit_spacing(header.geometry()),
+            Err(Error::Extent { found, cause, .. }) => {
+                self.add(Severity::Error, &file, format!("{found}: {cause}"));
+            }
+            Err(error) => self.add(Severity::Error, &file, error.to_string()),
+        }
     }
 
     /// Some collections have lost the spacing of a part of their files, which then say 1×1×1 mm.
@@ -274,24 +266,6 @@ impl Findings<'_> {
             );
             let file = self.case.image.clone();
             self.add(Severity::Warning, &file, message);
-        }
-    }
-}
-
-/// Why a spacing is a thousand times too large or too small.
-fn likely_cause(header: &nifti::Header) -> &'static str {
-    match header.mm_factor() {
-        Some(factor) if factor > 1.0 => {
-            "the header says metres (xyzt_units 1) where its numbers are probably millimetres; \
-             set the unit to millimetres (2)"
-        }
-        Some(factor) if factor < 1.0 => {
-            "the header says micrometres (xyzt_units 3) where its numbers are probably \
-             millimetres; set the unit to millimetres (2)"
-        }
-        _ => {
-            "the numbers are probably in another unit, such as metres or micrometres, or a \
-             conversion lost them; export the file again or correct sform, qform and pixdim"
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What can be wrong with a data set, a plan or a store.
 
+use liseg_volume::Spacing;
 use std::path::{Path, PathBuf};
 
 /// Result of an operation on data sets.
@@ -102,6 +103,34 @@ pub enum Error {
         found: [usize; 3],
         /// The largest distance of a corner, in millimetres.
         distance_mm: f64,
+    },
+    /// By its header an image shows something much smaller or larger than a body.
+    #[error("{}: {found}: {cause}", path.display())]
+    Extent {
+        /// The image.
+        path: PathBuf,
+        /// The spacing or size, and what would be usual.
+        found: String,
+        /// The likely cause, and what to do.
+        cause: &'static str,
+    },
+    /// There is too little memory for an image on the plan's grid.
+    #[error(
+        "{}: bringing the image to {spacing} takes up to {:.1} GiB and {:.1} GiB are free: is the image's spacing \
+         right? Else choose a coarser grid, or free some memory",
+        path.display(),
+        *needed as f64 / f64::from(1 << 30),
+        *available as f64 / f64::from(1 << 30)
+    )]
+    Memory {
+        /// The image.
+        path: PathBuf,
+        /// Bytes that are needed at most.
+        needed: u64,
+        /// Bytes that are free.
+        available: u64,
+        /// The plan's spacing.
+        spacing: Spacing,
     },
     /// An array has another shape than the step needs.
     #[error("{what} has shape {found:?} (z, y, x) where {expected:?} is needed")]

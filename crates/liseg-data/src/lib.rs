@@ -55,6 +55,7 @@ mod dataset;
 mod description;
 mod draw;
 mod error;
+mod extent;
 mod fingerprint;
 mod foreground;
 mod import;
@@ -91,6 +92,7 @@ pub use dataset::{Case, Dataset, RefusedCase, Subset};
 pub use description::{DatasetDescription, DescriptionVersion, ListedCase};
 pub use draw::Pipelines;
 pub use error::{Error, Result};
+pub use extent::check_extent;
 pub use fingerprint::{CaseFingerprint, Fingerprint, IntensitySummary};
 pub use import::{
     ImportOptions, ImportReport, LabelRule, Layout, Placement, Remark, RemarkKind, Survey, import,

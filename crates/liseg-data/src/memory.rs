@@ -1,7 +1,7 @@
 //! How many cases fit into memory at a time.
 
-use crate::Plan;
-use liseg_mri::nifti;
+use crate::{Error, Plan, Result};
+use liseg_mri::nifti::Header;
 use liseg_mri::resample::resampled_shape;
 use liseg_volume::{Geometry, Spacing};
 use std::path::Path;
@@ -9,19 +9,35 @@ use std::sync::{Condvar, Mutex, PoisonError};
 
 /// Bytes that preprocessing of an image needs at its peak, from its header alone: the image twice
 /// while it is turned and cropped, then once beside the intermediate results of resampling, which are
-/// in f64. 0 for a file that cannot be read.
-pub(crate) fn needed(image: &Path, plan: &Plan) -> u64 {
-    let Ok(header) = nifti::read_header(image) else {
-        return 0;
-    };
+/// in f64.
+///
+/// # Errors
+/// [`Error::Memory`] when that is more than is free.
+pub(crate) fn needed(image: &Path, header: &Header, plan: &Plan) -> Result<u64> {
     let grid = header.geometry();
     let (shape, spacing) = turned(&grid);
     let new = resampled_shape(shape, spacing, plan.spacing);
-    let count = |shape: [usize; 3]| shape.iter().map(|&n| n as u64).product::<u64>();
+    let count = |shape: [usize; 3]| {
+        let sides = shape.iter().map(|&n| n as u64);
+        sides.fold(1, u64::saturating_mul)
+    };
     let [_, height, width] = new;
     let middle = count([shape[0], height, width]);
     let (source, target) = (count(grid.shape), count(new));
-    (8 * source).max(5 * source + 8 * middle.max(target) + 5 * target)
+    let resampling = [(5, source), (8, middle.max(target)), (5, target)]
+        .map(|(bytes, voxels)| voxels.saturating_mul(bytes))
+        .into_iter()
+        .fold(0, u64::saturating_add);
+    let needed = source.saturating_mul(8).max(resampling);
+    match available_memory() {
+        Some(available) if needed > available => Err(Error::Memory {
+            path: image.to_owned(),
+            needed,
+            available,
+            spacing: plan.spacing,
+        }),
+        _ => Ok(needed),
+    }
 }
 
 /// Shape and spacing of a grid once its axes are in canonical order.
@@ -143,10 +159,15 @@ mod tests {
     #[test]
     fn memory_is_estimated_from_the_header() {
         let (_folder, dataset) = crate::testing::dataset();
-        let plan = crate::testing::tiny_plan();
+        let mut plan = crate::testing::tiny_plan();
         let voxels = 10 * 24 * 20;
-        let estimate = needed(&dataset.cases()[0].image, &plan);
+        let image = &dataset.cases()[0].image;
+        let header = liseg_mri::nifti::read_header(image).unwrap();
+        let estimate = needed(image, &header, &plan).unwrap();
         assert!((8 * voxels..40 * voxels).contains(&estimate), "{estimate}");
-        assert_eq!(needed(Path::new("no/such/file.nii.gz"), &plan), 0);
+        // Finer than any memory has room for.
+        plan.spacing = Spacing::try_from([1e-4; 3]).unwrap();
+        let message = needed(image, &header, &plan).unwrap_err().to_string();
+        assert!(message.contains("are free"), "{message}");
     }
 }

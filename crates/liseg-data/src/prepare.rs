@@ -4,7 +4,7 @@ use crate::check::{GRID_TOLERANCE_MM, no_foreground, value_counts};
 use crate::memory::{self, Budget};
 use crate::preprocess::{preprocess_label, preprocess_volume};
 use crate::store::{self, Provenance, Record, StoredCase, StoredPrecision};
-use crate::{Case, Dataset, Error, Plan, Result, Subset, foreground, json, listing};
+use crate::{Case, Dataset, Error, Plan, Result, Subset, check_extent, foreground, json, listing};
 use liseg_mri::nifti;
 use liseg_volume::{LabelMap, Seed};
 use serde::{Deserialize, Serialize};
@@ -232,7 +232,11 @@ impl Work<'_> {
         if self.options.resume && store::stored_provenance(&path).as_ref() == Some(&provenance) {
             return Ok(Outcome::Unchanged);
         }
-        let _share = self.budget.take(memory::needed(&case.image, self.plan));
+        let header = nifti::read_header(&case.image)?;
+        check_extent(&case.image, &header)?;
+        let _share = self
+            .budget
+            .take(memory::needed(&case.image, &header, self.plan)?);
         let label = match &case.label {
             None => None,
             Some(path) => Some(self.read_label(path)?),

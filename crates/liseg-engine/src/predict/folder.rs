@@ -2,13 +2,13 @@
 
 use super::finish::{Facts, Segmented};
 use super::inputs::ImageFile;
-use super::memory::{FileSize, MemoryPlan, choose, worst};
+use super::memory::{FileSize, MemoryPlan, choose, fits, worst};
 use super::outputs::{self, Written};
 use super::prepare::Prepared;
 use super::uncertainty::UncertaintyScores;
 use super::{Model, Outputs, Part, Prediction, records};
 use crate::{Error, Result};
-use liseg_data::Plan;
+use liseg_data::{Plan, check_extent};
 use liseg_mri::nifti::{self, Header, Warning};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -146,8 +146,8 @@ impl FolderOptions {
 ///
 /// # Errors
 /// When the output folder cannot be made, a file would replace an image, two images would write one
-/// file, a file is there already, or there is too little memory for the largest image. All images count in
-/// this, whatever the part.
+/// file, or a file is there already; all images count in this, whatever the part. An image that cannot be read,
+/// shows something larger than a body, or does not fit into memory fails by itself.
 pub fn predict_cases(
     model: &mut Model,
     images: &[ImageFile],
@@ -177,7 +177,7 @@ pub fn predict_cases(
         }
     }
     if !todo.is_empty() {
-        work_off(model, &todo, options, &mut work)?;
+        work_off(model, &todo, options, &mut work);
     }
     if options.uncertainty {
         records::write_csv(output)?;
@@ -192,36 +192,60 @@ fn work_off(
     todo: &[(usize, &ImageFile)],
     options: FolderOptions,
     work: &mut Work<'_>,
-) -> Result<()> {
-    let plan = plan_memory(model, todo, options)?;
+) {
+    let (todo, plan) = plan_memory(model, todo, options, work);
+    let Some(plan) = plan else { return };
     work.tell(PredictEvent::Planned(&plan));
     work.outcome.memory = Some(plan);
     if plan.together {
-        side_by_side(model, todo, options, work);
+        side_by_side(model, &todo, options, work);
     } else {
-        one_by_one(model, todo, options, work);
+        one_by_one(model, &todo, options, work);
     }
-    Ok(())
 }
 
-/// Reads every header, and chooses how to work. Files that cannot be read fail later.
-fn plan_memory(
+/// Reads every header and chooses how to work. Images that cannot be worked on at all fail at once, the
+/// others are returned; the plan is `None` when there are none.
+fn plan_memory<'a>(
     model: &mut Model,
-    todo: &[(usize, &ImageFile)],
+    todo: &[(usize, &'a ImageFile)],
     options: FolderOptions,
-) -> Result<MemoryPlan> {
-    let sizes: Vec<FileSize> = todo
-        .iter()
-        .filter_map(|(_, file)| {
-            let geometry = nifti::read_header(&file.image).ok()?.geometry();
-            let bytes = std::fs::metadata(&file.image).map_or(0, |m| m.len());
-            Some(FileSize { geometry, bytes })
-        })
-        .collect();
+    work: &mut Work<'_>,
+) -> (Vec<(usize, &'a ImageFile)>, Option<MemoryPlan>) {
     liseg_nn::runtime::release_free_memory();
     let resident = liseg_nn::runtime::resident_memory_bytes().unwrap_or(0);
     let before = liseg_nn::runtime::peak_memory_bytes().unwrap_or(resident);
-    let mut window = model.window().clone();
+    let limit = options.max_memory.or_else(|| {
+        let free = liseg_nn::runtime::available_memory_bytes()?;
+        Some(free.saturating_add(resident))
+    });
+    let window = model.window().clone();
+    let smallest = window.smallest();
+    let (mut possible, mut sizes) = (Vec::new(), Vec::new());
+    for &(index, file) in todo {
+        let size = size_of(&file.image).and_then(|size| {
+            let least = model
+                .memory(size, options.outputs(), &smallest)
+                .one_by_one();
+            fits(
+                resident.saturating_add(least),
+                limit,
+                options.max_memory.is_some(),
+            )?;
+            Ok(size)
+        });
+        match size {
+            Ok(size) => {
+                possible.push((index, file));
+                sizes.push(size);
+            }
+            Err(error) => work.fail(&file.image, error),
+        }
+    }
+    if possible.is_empty() {
+        return (possible, None);
+    }
+    let mut window = window;
     let estimate = |window: &super::SlidingWindow| {
         worst(
             sizes
@@ -231,13 +255,27 @@ fn plan_memory(
     };
     let plan = choose(
         &mut window,
-        todo.len(),
+        possible.len(),
         (resident, before),
         options.max_memory,
         &estimate,
-    )?;
+    );
     *model.window_mut() = window;
-    Ok(plan)
+    (possible, Some(plan))
+}
+
+/// What is known of an image before it is read.
+///
+/// # Errors
+/// Those of reading the header, and of a size that no scanner makes.
+fn size_of(image: &Path) -> Result<FileSize> {
+    let header = nifti::read_header(image)?;
+    check_extent(image, &header)?;
+    let bytes = std::fs::metadata(image).map_err(Error::io(image))?.len();
+    Ok(FileSize {
+        geometry: header.geometry(),
+        bytes,
+    })
 }
 
 /// What all stages report to; only the thread of the networks has it.

@@ -135,7 +135,8 @@ pub(super) fn of_case(
     let shape = order.map(|a| geometry.shape[a]);
     let spacing = order.map(|a| geometry.spacing().zyx()[a]);
     let spacing = liseg_volume::Spacing::try_from(spacing).unwrap_or(plan.spacing);
-    let planned = resampled_shape(shape, spacing, plan.spacing).map(|n| n.max(1));
+    // What is beyond all memory stays there, and within 64 bits.
+    let planned = resampled_shape(shape, spacing, plan.spacing).map(|n| n.clamp(1, 1 << 18));
     let m: u64 = planned.iter().map(|&n| n as u64).product();
 
     let turning = if permuted { 8 * n } else { 4 * n };
@@ -191,21 +192,44 @@ pub struct MemoryPlan {
     pub peak: u64,
 }
 
+/// Refuses an image whose prediction takes more than there is in the way that takes least.
+///
+/// # Errors
+/// [`Error::Setting`] with what is needed and what would help.
+pub(super) fn fits(needed: u64, limit: Option<u64>, chosen: bool) -> Result<()> {
+    let Some(limit) = limit.filter(|limit| needed > *limit) else {
+        return Ok(());
+    };
+    let (there, more) = if chosen {
+        ("are allowed", "")
+    } else {
+        (
+            "are there",
+            ", or allow more than is free with --max-memory",
+        )
+    };
+    Err(Error::Setting {
+        field: "--max-memory",
+        reason: format!(
+            "the image needs {} at least and {} {there}: is its spacing right? Else a smaller patch, a smaller network \
+             or --precision bf16 takes less{more}",
+            gibibytes(needed),
+            gibibytes(limit)
+        ),
+    })
+}
+
 /// Chooses the fastest way that stays below `limit`: stages together, else one by one, else with single
 /// tiles, else with sums in half precision.
 ///
-/// `estimate` says what the worst image takes with a window. Nothing is left out when there is no
-/// limit.
-///
-/// # Errors
-/// [`Error::Setting`] naming what would be needed when no way fits.
+/// `estimate` says what the worst image takes with a window. Every image [`fits`] the last way.
 pub(super) fn choose(
     window: &mut SlidingWindow,
     images: usize,
     (resident, before): (u64, u64),
     limit: Option<u64>,
     estimate: &dyn Fn(&SlidingWindow) -> CaseMemory,
-) -> Result<MemoryPlan> {
+) -> MemoryPlan {
     let several = images > 1;
     let mut ways = vec![(several, window.batch, window.storage)];
     if several {
@@ -214,11 +238,9 @@ pub(super) fn choose(
     if window.batch > 1 {
         ways.push((false, 1, window.storage));
     }
-    if window.storage == Storage::F32 {
-        ways.push((false, 1, Storage::F16));
-    }
-    let mut last = None;
-    for (together, batch, storage) in ways {
+    let smallest = window.smallest();
+    let last = (false, smallest.batch, smallest.storage);
+    let plan = |window: &mut SlidingWindow, (together, batch, storage)| {
         window.batch = batch;
         window.storage = storage;
         let worst = estimate(window);
@@ -227,6 +249,8 @@ pub(super) fn choose(
         } else {
             worst.one_by_one()
         };
+        // What is past cannot be made smaller.
+        let needed = resident.saturating_add(stages);
         let plan = MemoryPlan {
             resident,
             before,
@@ -234,29 +258,17 @@ pub(super) fn choose(
             together,
             batch,
             storage,
-            peak: before.max(resident + stages),
+            peak: before.max(needed),
         };
-        // What is past cannot be made smaller.
-        if limit.is_none_or(|limit| resident + stages <= limit) {
-            return Ok(plan);
-        }
-        last = Some(plan);
-    }
-    let needed = last.map_or(0, |plan| plan.resident + plan.worst.one_by_one());
-    let worst = last.map_or_else(CaseMemory::default, |plan| plan.worst);
-    let stage = if worst.one_by_one() == worst.tiles {
-        "segmenting it on the plan's grid; a smaller patch, a smaller network or --precision bf16 takes less"
-    } else {
-        "reading and resampling it"
+        (plan, limit.is_none_or(|limit| needed <= limit))
     };
-    Err(Error::Setting {
-        field: "--max-memory",
-        reason: format!(
-            "{} are allowed and the largest image needs {} at least: most of it for {stage}",
-            gibibytes(limit.unwrap_or(0)),
-            gibibytes(needed)
-        ),
-    })
+    for way in ways {
+        let (found, fits) = plan(window, way);
+        if fits {
+            return found;
+        }
+    }
+    plan(window, last).0
 }
 
 /// The worst stages of several images.
@@ -284,31 +296,45 @@ mod tests {
 
     #[test]
     fn the_fastest_way_that_fits_is_taken() {
-        let way = |limit: u64| -> Result<(bool, usize, Storage)> {
+        let way = |limit: u64| {
             let mut window = SlidingWindow::new([8; 3], 0.5, Tta::None).unwrap();
             window.batch = 2;
-            let plan = choose(&mut window, 5, (1000, 1200), Some(limit), &fixed)?;
+            let plan = choose(&mut window, 5, (1000, 1200), Some(limit), &fixed);
             assert_eq!((window.batch, window.storage), (plan.batch, plan.storage));
             assert!(plan.peak <= limit);
-            Ok((plan.together, plan.batch, plan.storage))
+            (plan.together, plan.batch, plan.storage)
         };
-        assert_eq!(way(2600).unwrap(), (true, 2, Storage::F32));
-        assert_eq!(way(2599).unwrap(), (false, 2, Storage::F32));
-        assert_eq!(way(2199).unwrap(), (false, 1, Storage::F32));
-        assert_eq!(way(1799).unwrap(), (false, 1, Storage::F16));
-        let message = way(1599).unwrap_err().to_string();
-        assert!(
-            message.contains("--max-memory") && message.contains("at least"),
-            "{message}"
-        );
+        assert_eq!(way(2600), (true, 2, Storage::F32));
+        assert_eq!(way(2599), (false, 2, Storage::F32));
+        assert_eq!(way(2199), (false, 1, Storage::F32));
+        assert_eq!(way(1799), (false, 1, Storage::F16));
+        // The last way is that by which images are judged to fit.
+        let mut window = SlidingWindow::new([8; 3], 0.5, Tta::None).unwrap();
+        window.batch = 2;
+        assert_eq!(fixed(&window.smallest()).one_by_one(), 600);
+    }
+
+    #[test]
+    fn an_image_that_cannot_fit_is_refused() {
+        assert!(fits(1600, None, false).is_ok() && fits(1600, Some(1600), true).is_ok());
+        let told = |chosen| {
+            fits(2 << 30, Some(1 << 30), chosen)
+                .unwrap_err()
+                .to_string()
+        };
+        let message = told(true);
+        for part in ["--max-memory", "2.00 GiB at least", "1.00 GiB are allowed"] {
+            assert!(message.contains(part), "{message}");
+        }
+        assert!(told(false).contains("are there"));
     }
 
     #[test]
     fn a_single_image_has_nothing_to_overlap_with() {
         let mut window = SlidingWindow::new([8; 3], 0.5, Tta::None).unwrap();
-        let plan = choose(&mut window, 1, (1000, 1200), None, &fixed).unwrap();
+        let plan = choose(&mut window, 1, (1000, 1200), None, &fixed);
         assert_eq!((plan.together, plan.peak), (false, 1800));
-        let plan = choose(&mut window, 1, (1000, 2000), None, &fixed).unwrap();
+        let plan = choose(&mut window, 1, (1000, 2000), None, &fixed);
         assert_eq!(plan.peak, 2000, "loading weights took more");
     }
 

@@ -2,8 +2,8 @@
 
 use super::failure::chain;
 use super::{Outcome, Result, Shared, print_json};
-use liseg::mri::nifti::{Nifti, read_image};
-use liseg::mri::summarize;
+use liseg::mri::nifti::{Nifti, read_image, read_volume};
+use liseg::mri::{Error, summarize};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ impl Info {
         let mut described = Vec::new();
         let mut outcome = Outcome::Done;
         for file in &self.files {
-            match read_image(file) {
+            match read(file) {
                 Ok(image) => described.push(describe(file, &image)),
                 Err(error) => {
                     eprintln!("liseg: {}", chain(&error));
@@ -37,9 +37,16 @@ impl Info {
     }
 }
 
+/// The image; of a file with several volumes, such as a series over time or a vector field, the first.
+fn read(file: &Path) -> liseg::mri::Result<Nifti<f32>> {
+    match read_image(file) {
+        Err(Error::SeveralVolumes { .. }) => read_volume(file, 0),
+        image => image,
+    }
+}
+
 fn describe(file: &Path, image: &Nifti<f32>) -> Value {
     let volume = &image.volume;
-    let [z, y, x] = volume.shape();
     let mut affine: Vec<Vec<f64>> = volume
         .affine()
         .rows()
@@ -49,8 +56,15 @@ fn describe(file: &Path, image: &Nifti<f32>) -> Value {
     affine.push(vec![0.0, 0.0, 0.0, 1.0]);
     let mut warnings: Vec<String> = image.warnings.iter().map(ToString::to_string).collect();
     let summary = summarize(volume.data());
-    if let Some(s) = summary.filter(|s| s.non_finite > 0) {
-        warnings.push(format!("{} voxels are NaN or infinite", s.non_finite));
+    let volumes = image.header.volumes();
+    let [z, y, x] = volume.shape().map(|n| n as u64);
+    let mut shape = vec![x, y, z];
+    if volumes > 1 {
+        shape = image.header.dims();
+        warnings.push(format!(
+            "the file holds {volumes} volumes and the intensities are those of the first; other verbs take files of one \
+             volume: split it"
+        ));
     }
     if summary.is_none_or(|s| s.minimum >= s.maximum) {
         warnings.push("the image is constant".into());
@@ -58,7 +72,8 @@ fn describe(file: &Path, image: &Nifti<f32>) -> Value {
     let of = |f: fn(&liseg::mri::Summary) -> f64| summary.as_ref().map(f);
     json!({
         "file": file.display().to_string(),
-        "shape": [x, y, z],
+        "shape": shape,
+        "volumes": volumes,
         "spacing_mm": volume.spacing().xyz(),
         "orientation": volume.orientation().to_string(),
         "affine": affine,
@@ -71,20 +86,29 @@ fn describe(file: &Path, image: &Nifti<f32>) -> Value {
     })
 }
 
+/// A number to four decimals, without zeros at the end.
+fn decimal(number: f64) -> String {
+    let text = format!("{number:.4}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 fn print_text(d: &Value) {
     println!("{}", d["file"].as_str().unwrap_or_default());
     let list = |v: &Value| {
         let numbers = v.as_array().into_iter().flatten();
         let text = numbers.map(|n| match n.as_f64() {
-            Some(n) if n.fract() != 0.0 => format!("{:.4}", n).trim_end_matches('0').to_owned(),
+            Some(n) if n.fract() != 0.0 => decimal(n),
             Some(n) => format!("{n}"),
             None => "–".into(),
         });
         text.collect::<Vec<_>>().join(" × ")
     };
+    let several = d["volumes"].as_u64().is_some_and(|n| n > 1);
+    let axes = if several { "x, y, z, …" } else { "x, y, z" };
     println!(
-        "  voxels       {}   (x, y, z), {}",
+        "  voxels       {}   ({}), {}",
         list(&d["shape"]),
+        axes,
         d["dtype"].as_str().unwrap_or("?")
     );
     println!("  spacing      {} mm", list(&d["spacing_mm"]));

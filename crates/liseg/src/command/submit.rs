@@ -46,7 +46,11 @@ pub(crate) struct Submit {
 
 impl Submit {
     pub(crate) fn run(&self, shared: &Shared) -> Result<Outcome> {
-        let images = find(&self.input)?;
+        let found = find(&self.input)?;
+        for note in &found.notes {
+            progress::note(shared, None, &format!("note: {note}"));
+        }
+        let (images, ambiguous) = (found.images, found.ambiguous);
         let mut model = self.model.load(shared)?;
         self.cleaning.apply(&mut model);
         if model.postprocessing.steps.is_empty() && !self.cleaning.leaves_masks() {
@@ -61,26 +65,31 @@ impl Submit {
             ..FolderOptions::default()
         };
         let outcome = predict_with_progress(&mut model, &images, &masks, options, shared)?;
+        let failed = outcome.failed.iter().filter_map(|(image, error)| {
+            let file = images.iter().find(|file| file.image == *image)?;
+            Some((file, chain(error)))
+        });
+        for (_, reason) in &ambiguous {
+            eprintln!("liseg: {reason}");
+        }
+        let ambiguous = ambiguous
+            .iter()
+            .map(|(file, reason)| (file, reason.clone()));
         let mut failures = Vec::new();
         let mut written = outcome.written.len();
-        for (image, error) in &outcome.failed {
-            let instead = images
-                .iter()
-                .find(|file| file.image == *image)
-                .map(|file| empty_mask(file, &masks));
-            let note = match instead {
-                Some(Ok(())) => {
+        for (file, reason) in failed.chain(ambiguous) {
+            let note = match empty_mask(file, &masks) {
+                Ok(()) => {
                     written += 1;
                     "an empty mask was written".to_owned()
                 }
-                Some(Err(error)) => format!("no mask was written: {}", chain(&error)),
-                None => "no mask was written".to_owned(),
+                Err(error) => format!("no mask was written: {}", chain(&error)),
             };
-            progress::note(shared, None, &format!("{}: {note}", image.display()));
-            failures.push(json!({"image": image, "reason": chain(error), "instead": note}));
+            progress::note(shared, None, &format!("{}: {note}", file.image.display()));
+            failures.push(json!({"image": file.image, "reason": reason, "instead": note}));
         }
         let summary = json!({
-            "images": images.len(),
+            "images": images.len() + failures.len() - outcome.failed.len(),
             "masks": written,
             "empty": outcome.empty,
             "failed": failures,
@@ -88,8 +97,8 @@ impl Submit {
             "seconds": outcome.seconds,
         });
         // The summary is for people; the masks are what counts.
-        let text = serde_json::to_string_pretty(&summary).unwrap_or_default() + "\n";
-        if let Err(error) = std::fs::write(self.output.join("liseg-submit.json"), text) {
+        let text = format!("{summary:#}\n");
+        if let Err(error) = liseg_file::write(self.output.join("liseg-submit.json"), text) {
             progress::note(shared, None, &format!("liseg-submit.json: {error}"));
         }
         if shared.json {
@@ -109,88 +118,125 @@ impl Submit {
     }
 }
 
-/// The images to segment, named as their masks will be.
-fn find(input: &Path) -> Result<Vec<ImageFile>> {
-    let mut cases: Vec<(PathBuf, Vec<(&'static str, PathBuf)>)> = Vec::new();
-    let unreadable = collect(input, Path::new(""), 0, &mut cases);
-    if cases.is_empty() {
-        let reason = unreadable.map_or(String::new(), |e| format!(" ({e})"));
-        return Err(Failure::work(format!(
-            "{}: no folder with {} as .nii.gz or .nii in it{reason}",
-            input.display(),
+/// What is to be segmented.
+#[derive(Debug, Default)]
+struct Cohort {
+    images: Vec<ImageFile>,
+    /// Images of which there are two, and why none of them is taken.
+    ambiguous: Vec<(ImageFile, String)>,
+    notes: Vec<String>,
+}
+
+/// What lies below the input folder.
+#[derive(Default)]
+struct Found {
+    /// Folders with images: the path below the input, and the files of each phase.
+    cases: Vec<(PathBuf, BTreeMap<&'static str, Vec<PathBuf>>)>,
+    /// NIfTI files of other names.
+    others: Vec<PathBuf>,
+    /// Folders that could not be read, and why.
+    unreadable: Vec<String>,
+}
+
+/// The images to segment, named as their masks will be, and what a reader should know.
+fn find(input: &Path) -> Result<Cohort> {
+    let mut found = Found::default();
+    found.collect(input, Path::new(""), 0);
+    let mut images = Cohort::default();
+    if let [first, rest @ ..] = &found.others[..] {
+        images.notes.push(format!(
+            "{} and {} more are passed over: the contract is of {}",
+            first.display(),
+            rest.len(),
             PHASES.join(", ")
+        ));
+    }
+    images.notes.extend(found.unreadable);
+    if found.cases.is_empty() {
+        let notes = images.notes.iter().map(|note| format!("; {note}"));
+        return Err(Failure::work(format!(
+            "{}: no folder with {} as .nii.gz or .nii in it{}",
+            input.display(),
+            PHASES.join(", "),
+            notes.collect::<String>()
         )));
     }
     // Patients go by the name of their folder; where two vendors have one name, by the whole path.
     let mut seen: BTreeMap<PathBuf, usize> = BTreeMap::new();
     let short = |path: &Path| PathBuf::from(path.file_name().unwrap_or("case".as_ref()));
-    for (path, _) in &cases {
+    for (path, _) in &found.cases {
         *seen.entry(short(path)).or_default() += 1;
     }
-    let mut images = Vec::new();
-    for (path, phases) in cases {
+    for (path, phases) in found.cases {
         let name = short(&path);
         let name = if seen[&name] > 1 { path } else { name };
-        for (phase, image) in phases {
-            images.push(ImageFile {
+        for (phase, files) in phases {
+            let several: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
+            let Some(image) = files.into_iter().next() else {
+                continue;
+            };
+            let file = ImageFile {
                 image,
                 name: name.join(format!("{phase}_pred")),
                 phase: Some(phase.to_owned()),
-            });
+            };
+            if several.len() > 1 {
+                let reason = format!(
+                    "{} are both {phase} of one patient; keep one",
+                    several.join(" and ")
+                );
+                images.ambiguous.push((file, reason));
+            } else {
+                images.images.push(file);
+            }
         }
     }
-    images.sort_by(|a, b| a.name.cmp(&b.name));
+    images.images.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(images)
 }
 
-/// Adds the folders with images; a folder that cannot be read is passed over, and the last such error
-/// returned.
-fn collect(
-    folder: &Path,
-    relative: &Path,
-    depth: usize,
-    cases: &mut Vec<(PathBuf, Vec<(&'static str, PathBuf)>)>,
-) -> Option<std::io::Error> {
-    let entries = match std::fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) => return Some(error),
-    };
-    let mut failure = None;
-    let mut phases: BTreeMap<&'static str, PathBuf> = BTreeMap::new();
-    for entry in entries {
-        let path = match entry {
-            Ok(entry) => entry.path(),
-            Err(error) => {
-                failure = Some(error);
+impl Found {
+    fn collect(&mut self, folder: &Path, relative: &Path, depth: usize) {
+        let mut paths = Vec::new();
+        let entries = std::fs::read_dir(folder).and_then(|entries| {
+            entries
+                .map(|e| Ok(e?.path()))
+                .collect::<std::io::Result<Vec<_>>>()
+        });
+        match entries {
+            Ok(found) => paths.extend(found),
+            Err(error) => self
+                .unreadable
+                .push(format!("{}: {error}", folder.display())),
+        }
+        paths.sort();
+        let mut phases: BTreeMap<&'static str, Vec<PathBuf>> = BTreeMap::new();
+        for path in paths {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with('.') {
                 continue;
             }
-        };
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        if path.is_dir() {
-            if depth < DEEPEST && !name.starts_with('.') {
-                failure = collect(&path, &relative.join(name), depth + 1, cases).or(failure);
+            if path.is_dir() {
+                if depth < DEEPEST {
+                    let relative = relative.join(&*name);
+                    self.collect(&path, &relative, depth + 1);
+                }
+                continue;
             }
-            continue;
+            let lower = name.to_ascii_lowercase();
+            let stem = lower
+                .strip_suffix(".nii.gz")
+                .or_else(|| lower.strip_suffix(".nii"));
+            let Some(stem) = stem else { continue };
+            match PHASES.iter().find(|p| stem == p.to_ascii_lowercase()) {
+                Some(phase) => phases.entry(phase).or_default().push(path.clone()),
+                None => self.others.push(path.clone()),
+            }
         }
-        let lower = name.to_ascii_lowercase();
-        let stem = lower
-            .strip_suffix(".nii.gz")
-            .or_else(|| lower.strip_suffix(".nii"));
-        let phase = PHASES
-            .iter()
-            .find(|p| stem == Some(p.to_ascii_lowercase().as_str()));
-        if let Some(phase) = phase {
-            phases.insert(phase, path);
+        if !phases.is_empty() {
+            self.cases.push((relative.to_owned(), phases));
         }
     }
-    if !phases.is_empty() {
-        cases.push((relative.to_owned(), phases.into_iter().collect()));
-    }
-    failure
 }
 
 /// A mask without foreground on the grid of an image whose voxels cannot be used.
@@ -224,6 +270,7 @@ mod tests {
             "Vendor_A/1-A/GED1.nii.gz",
             "Vendor_A/1-A/dwi_800.nii.gz",
             "Vendor_B1/2-B1/T2.nii",
+            "Vendor_B1/2-B1/T2.nii.gz",
             "Vendor_A/3/T1.nii.gz",
             "Vendor_B1/3/T1.nii.gz",
             "info.csv",
@@ -233,8 +280,9 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, b"").unwrap();
         }
-        let names: Vec<String> = find(folder.path())
-            .unwrap()
+        let found = find(folder.path()).unwrap();
+        let names: Vec<String> = found
+            .images
             .iter()
             .map(|file| file.name.display().to_string())
             .collect();
@@ -243,11 +291,13 @@ mod tests {
             [
                 "1-A/DWI_800_pred",
                 "1-A/GED4_pred",
-                "2-B1/T2_pred",
                 "Vendor_A/3/T1_pred",
                 "Vendor_B1/3/T1_pred",
             ]
         );
+        let notes = found.notes.join("\n");
+        assert!(notes.contains("GED1.nii.gz and 0 more"), "{notes}");
+        assert!(found.ambiguous[0].1.contains("T2.nii.gz are both T2"));
         let nothing = find(&folder.path().join("Vendor_A/none"))
             .unwrap_err()
             .to_string();

@@ -129,6 +129,28 @@ fn info_says_what_scripts_rely_on() {
 }
 
 #[test]
+fn info_describes_files_of_several_volumes() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("series.nii");
+    let (image, _) = scan(0);
+    write_image(&file, &image, None).unwrap();
+    let mut bytes = std::fs::read(&file).unwrap();
+    // dim[0] and dim[4] of a NIfTI-1 header; the second volume is the first one again.
+    bytes[40] = 4;
+    bytes[48] = 2;
+    let voxels = bytes[352..].to_vec();
+    bytes.extend(voxels);
+    std::fs::write(&file, bytes).unwrap();
+    let output = liseg(&["info", path(&file), "--json"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let described = &stdout_json(&output)[0];
+    assert_eq!(described["shape"], serde_json::json!([48, 48, 16, 2]));
+    assert_eq!(described["volumes"], 2);
+    let warnings = described["warnings"].to_string();
+    assert!(warnings.contains("2 volumes"), "{warnings}");
+}
+
+#[test]
 fn one_bad_image_does_not_stop_the_others() {
     let folder = tempfile::tempdir().unwrap();
     let data = preprocessed(folder.path());

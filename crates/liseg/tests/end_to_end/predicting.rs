@@ -194,7 +194,7 @@ fn memory_is_foretold_and_kept() {
     }
     let little = ["--max-memory", "20MB", "--precision", "bf16"];
     let refused = predict(path(&at("none")), &little);
-    assert_eq!(refused.status.code(), Some(2));
+    assert_eq!(refused.status.code(), Some(1));
     let text = stderr(&refused);
     assert_eq!(text.contains("only emulates bf16"), !native, "{text}");
     assert!(
