@@ -26,6 +26,8 @@ Usage: cargo xtask <CHORE>
                    `network` (beside PyTorch) and `predict` (beside nnU-Net)
   fuzz TARGET      libFuzzer on nifti, nifti_pair, json, toml, pytorch or safetensors for ten minutes;
                    [-- ARGS] go to it
+  torture [N]      the command on N damaged inputs of each kind (600), and killed at every write of preprocess,
+                   train, predict and experiment: `test` tries a few of them
   dist             a stripped liseg with licence and README in target/dist
 
 Each chore but --check and book runs setup first; once set up, that takes no time.
@@ -79,6 +81,9 @@ pub(crate) enum Chore {
     Fuzz {
         target: String,
         arguments: Vec<String>,
+    },
+    Torture {
+        inputs: u64,
     },
     Dist,
 }
@@ -138,7 +143,12 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Chore
             "`fuzz` takes one of {}",
             FUZZ_TARGETS.join(", ")
         ))),
-        ("setup" | "test" | "book" | "dist", _) => Err(usage(&format!(
+        ("torture", []) => Ok(Chore::Torture { inputs: 600 }),
+        ("torture", [number]) => match number.parse() {
+            Ok(inputs) if inputs > 0 => Ok(Chore::Torture { inputs }),
+            _ => Err(usage("`torture` takes a number of inputs, 1 or more")),
+        },
+        ("setup" | "test" | "book" | "dist" | "torture", _) => Err(usage(&format!(
             "`{chore}` does not take `{}`",
             rest.join(" ")
         ))),

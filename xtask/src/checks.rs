@@ -90,10 +90,12 @@ fn steps_of(examples: &[String], extent: Extent, lacking: &[&str]) -> Vec<Step> 
 }
 
 fn tests(extent: Extent, lacking: &[&str]) -> Step {
-    let quick = (extent == Extent::Quick).then_some("end_to_end::");
+    let quick: &[&str] = match extent {
+        Extent::Quick => &["end_to_end::", "torture::"],
+        Extent::Whole | Extent::Long => &[],
+    };
     let left_out: String = lacking
         .iter()
-        .copied()
         .chain(quick)
         .map(|name| format!(" --skip {name}"))
         .collect();
@@ -107,6 +109,17 @@ fn tests(extent: Extent, lacking: &[&str]) -> Step {
         Extent::Quick | Extent::Whole => step,
     };
     step.counting_tests()
+}
+
+/// The campaign of damage and kills at length.
+pub(crate) fn torture(workspace: &Workspace, inputs: u64) -> Result {
+    setup::run(workspace)?;
+    let step = compiled(
+        "torture",
+        "test --workspace --test main torture:: -- --nocapture",
+    );
+    let step = one_thread(step).with_variable("LISEG_TORTURE", inputs.to_string());
+    Steps::new(workspace).run(&step)
 }
 
 /// A number that no earlier run had; it is printed with the step, which repeats what was drawn.
@@ -141,7 +154,11 @@ mod tests {
     fn quick_leaves_out_documentation_examples_and_the_command() {
         let steps = typed(Extent::Quick, &[]);
         assert_eq!(steps.len(), 3);
-        assert!(steps[2].ends_with("--skip end_to_end::"), "{}", steps[2]);
+        assert!(
+            steps[2].ends_with("--skip end_to_end:: --skip torture::"),
+            "{}",
+            steps[2]
+        );
         assert_eq!(typed(Extent::Whole, &[]).len(), 7);
     }
 

@@ -1,5 +1,5 @@
 //! Set-up and chores of the LiSeg workspace:
-//! `cargo xtask setup|test|book|demo|bench|gpu-check|fuzz|dist`.
+//! `cargo xtask setup|test|book|demo|bench|gpu-check|fuzz|torture|dist`.
 //!
 //! `setup` finds or installs libtorch and is the first step of every other chore; the chores are
 //! plain cargo commands, printed as they run, so that each can be repeated by hand.
@@ -66,6 +66,7 @@ fn run(chore: Chore) -> Result {
         }
         Chore::Peers { only } => peers::bench(&workspace, only.as_deref()),
         Chore::Fuzz { target, arguments } => fuzz::run(&workspace, &target, &arguments),
+        Chore::Torture { inputs } => checks::torture(&workspace, inputs),
         Chore::Dist => chores::dist(&workspace),
     }
 }

@@ -4,6 +4,9 @@
 //! interrupts it, `path` is the old file or the new one. The new one has the permissions of any new file of
 //! the user, where a temporary file would be private.
 //!
+//! `LISEG_KILL_AT_WRITE=N` in the environment ends the process before its N-th file gets its name, for tests of what a
+//! kill leaves behind.
+//!
 //! [`read_text`] reads text as editors on other systems save it.
 //!
 //! ```
@@ -20,6 +23,8 @@
 //! # Ok(())
 //! # }
 //! ```
+
+mod kill;
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -74,6 +79,7 @@ pub fn make_with<E: From<io::Error>>(
     let made = File::options().write(true).open(file.path())?;
     made.set_permissions(usual)?;
     made.sync_all()?;
+    kill::before_naming();
     file.persist(path).map_err(|failed| failed.error)?;
     Ok(())
 }
@@ -122,6 +128,7 @@ fn beside(path: &Path) -> io::Result<NamedTempFile> {
 
 fn finish(file: NamedTempFile, path: &Path) -> io::Result<()> {
     file.as_file().sync_all()?;
+    kill::before_naming();
     file.persist(path).map_err(|failed| failed.error)?;
     Ok(())
 }

@@ -395,4 +395,27 @@ mod tests {
         let error = Counts::of_masks(a.view(), b.view()).unwrap_err();
         assert!(error.to_string().contains("[1, 2, 3]"), "{error}");
     }
+
+    #[test]
+    fn f_beta_weighs_recall_by_the_square_of_beta() {
+        let counts = Counts {
+            true_positive: 6,
+            false_positive: 2,
+            false_negative: 4,
+            true_negative: 10,
+        };
+        // 1.25 · 6 / (1.25 · 6 + 0.25 · 4 + 2) and 10 · 6 / (10 · 6 + 9 · 4 + 2).
+        assert!((counts.f_beta(0.5).unwrap() - 7.5 / 10.5).abs() < 1e-15);
+        assert!((counts.f_beta(3.0).unwrap() - 60.0 / 98.0).abs() < 1e-15);
+        assert_eq!(counts.f_beta(1.0).unwrap(), counts.dice().unwrap());
+        for beta in [f64::NAN, f64::INFINITY, -1.0] {
+            assert!(matches!(counts.f_beta(beta), Err(Error::Setting { .. })));
+        }
+        let missed = Counts {
+            true_positive: 0,
+            false_positive: 0,
+            ..counts
+        };
+        assert_eq!(missed.f_beta(0.0).unwrap(), 0.0);
+    }
 }

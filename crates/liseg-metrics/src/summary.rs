@@ -132,5 +132,7 @@ mod tests {
         assert!((summary.sd.unwrap() - (0.5f64 / 3.0).sqrt()).abs() < 1e-15);
         let none = Summary::of(Measure::Hd, cases.iter().map(|case| (case, false)));
         assert_eq!((none.n, none.mean, none.median), (0, None, None));
+        let one = Summary::of(Measure::Dice, [(&cases[0], false)].into_iter());
+        assert_eq!((one.mean, one.sd), (Some(1.0), None));
     }
 }

@@ -9,3 +9,4 @@
 
 mod common;
 mod end_to_end;
+mod torture;

@@ -86,7 +86,6 @@ pub(super) fn check(
         }
     }
     let mut seen: HashMap<PathBuf, &Path> = HashMap::new();
-    let mut existing = Vec::new();
     for file in images {
         for path in written.files(file, output) {
             let place = resolved(&path);
@@ -109,18 +108,23 @@ pub(super) fn check(
                     ),
                 });
             }
-            if path.symlink_metadata().is_ok() {
-                existing.push(path);
-            }
         }
     }
-    match existing.first() {
+    // What is there of other parts may have been written by them.
+    let part = options
+        .part
+        .map_or(images.iter().collect(), |part| part.of(images));
+    let mut existing = part
+        .into_iter()
+        .flat_map(|file| written.files(file, output))
+        .filter(|path| path.symlink_metadata().is_ok());
+    match existing.next() {
         Some(first) if !(options.resume || options.overwrite) => Err(Error::Run {
-            path: first.clone(),
+            path: first,
             reason: format!(
                 "is there already{}; choose another output folder, go on after a stop with resume \
                  (--resume), or replace what is there with overwrite (--overwrite)",
-                match existing.len() - 1 {
+                match existing.count() {
                     0 => String::new(),
                     more => format!(", as are {more} more of the files to write"),
                 }
