@@ -192,7 +192,7 @@ fn listed(file: &Path) -> Result<Vec<ImageFile>> {
 }
 
 fn read_list(file: &Path) -> Result<Vec<Listed>> {
-    let text = std::fs::read_to_string(file).map_err(Error::io(file))?;
+    let text = liseg_file::read_text(file).map_err(Error::io(file))?;
     serde_json::from_str(&text).map_err(|e| Error::Run {
         path: file.to_owned(),
         reason: format!("expected a list of objects with `id`, `image`, `phase`: {e}"),

@@ -3,6 +3,7 @@
 use super::uncertainty::UncertaintyScores;
 use crate::run::write_file;
 use crate::{Error, Result};
+use liseg_file::text::field;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -54,7 +55,7 @@ pub(super) fn write_csv(output: &Path) -> Result<()> {
     let mut cases: Vec<Scored> = Vec::new();
     for entry in std::fs::read_dir(&folder).map_err(Error::io(&folder))? {
         let path: PathBuf = entry.map_err(Error::io(&folder))?.path();
-        let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+        let text = liseg_file::read_text(&path).map_err(Error::io(&path))?;
         // Temporary files of other processes are no JSON.
         cases.extend(serde_json::from_str::<Scored>(&text));
     }
@@ -66,11 +67,7 @@ pub(super) fn write_csv(output: &Path) -> Result<()> {
     });
     let mut table = String::from("case,foreground_ml,entropy,disagreement\n");
     for case in &cases {
-        let name = if case.case.contains([',', '"', '\n']) {
-            format!("\"{}\"", case.case.replace('"', "\"\""))
-        } else {
-            case.case.clone()
-        };
+        let name = field(&case.case);
         let disagreement = case
             .scores
             .disagreement
