@@ -3,7 +3,7 @@
 use super::failure::chain;
 use super::memory_size::MemorySize;
 use super::predict::{CleaningArguments, ModelArguments, predict_with_progress};
-use super::{Failure, Outcome, Result, Shared, print_json, progress};
+use super::{Failure, Outcome, Result, Shared, print_json, progress, say};
 use liseg::engine::predict::{FolderOptions, ImageFile, Postprocessing};
 use liseg::mri::nifti;
 use liseg::volume::Volume;
@@ -87,14 +87,14 @@ impl Submit {
         });
         // The summary is for people; the masks are what counts.
         let text = serde_json::to_string_pretty(&summary).unwrap_or_default() + "\n";
-        if let Err(error) = std::fs::write(self.output.join("liseg-submit.json"), text) {
+        if let Err(error) = liseg_file::write(self.output.join("liseg-submit.json"), text) {
             progress::note(shared, None, &format!("liseg-submit.json: {error}"));
         }
         if shared.json {
             print_json(&summary);
         } else {
             let failed = failures.len();
-            println!(
+            say!(
                 "{written} masks in {}, {failed} images failed",
                 masks.display()
             );
