@@ -5,7 +5,7 @@
 #   liseg bundle runs/cps -o model.liseg
 #   docker build -t liseg .                                  # CPU
 #   docker build -t liseg --build-arg FLAVOUR=cuda .         # CUDA
-#   docker run --rm --network none -v $PWD/in:/input:ro -v $PWD/out:/output liseg
+#   docker run --rm --network none --user $(id -u):$(id -g) -v $PWD/in:/input:ro -v $PWD/out:/output liseg
 #
 # With CUDA add `--gpus all` to `docker run`. Any other verb: `docker run … liseg predict --help`.
 
@@ -49,5 +49,8 @@ ARG MODEL=model.liseg
 COPY ${MODEL} /opt/liseg/model.liseg
 # Fails here, not at the organisers', when a library is missing or the bundle is damaged.
 RUN liseg --version && liseg bundle --check /opt/liseg/model.liseg
+# An ordinary user; `docker run --user` takes another, such as the one to whom the folder for /output belongs.
+RUN useradd --create-home liseg && install --directory --owner liseg /input /output
+USER liseg
 ENTRYPOINT ["liseg"]
 CMD ["submit", "--input", "/input", "--output", "/output", "--model", "/opt/liseg/model.liseg"]

@@ -32,7 +32,7 @@ pub(crate) struct Tensor<T> {
 impl Mapped {
     /// Maps a file and reads its header.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(Error::io("opening", path))?;
+        let file = liseg_file::open(path).map_err(Error::io("opening", path))?;
         let bytes = map(&file).map_err(Error::io("mapping", path))?;
         let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| {
             let reason = format!("it is damaged or cut short ({e}); preprocess the case again");

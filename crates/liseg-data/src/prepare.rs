@@ -109,11 +109,11 @@ pub fn preprocess_dataset(
     std::fs::create_dir_all(out).map_err(Error::io("creating", out))?;
     plan.write(&out.join("plan.json"))?;
     let description = dataset.folder().join("dataset.json");
-    let text = std::fs::read(&description).map_err(Error::io("reading", &description))?;
+    let text = liseg_file::read(&description).map_err(Error::io("reading", &description))?;
     json::write_bytes(&out.join("dataset.json"), &text)?;
     let splits = dataset.folder().join("splits_final.json");
     if listing::exists(&splits)? {
-        let text = std::fs::read(&splits).map_err(Error::io("reading", &splits))?;
+        let text = liseg_file::read(&splits).map_err(Error::io("reading", &splits))?;
         json::write_bytes(&out.join("splits_final.json"), &text)?;
     }
 
@@ -322,7 +322,7 @@ impl Work<'_> {
 /// The BLAKE3 hash of a file, as hexadecimal text.
 fn hash(path: &Path) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
-    let file = std::fs::File::open(path).map_err(Error::io("opening", path))?;
+    let file = liseg_file::open(path).map_err(Error::io("opening", path))?;
     hasher
         .update_reader(file)
         .map_err(Error::io("reading", path))?;

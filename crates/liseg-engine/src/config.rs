@@ -306,7 +306,7 @@ impl RunConfig {
     /// [`Error::Io`] and [`Error::Config`] naming the file; a misspelt key is answered with the
     /// nearest right one.
     pub fn read(path: &Path, overrides: &[String]) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let text = liseg_file::read_text(path).map_err(Error::io(path))?;
         let refuse = |reason: String| Error::Config {
             path: path.to_owned(),
             reason,

@@ -129,7 +129,7 @@ fn notes_on_names(predictions: &Masks, cases: &[&str]) -> Vec<String> {
 }
 
 fn read_groups(path: &Path) -> Result<BTreeMap<String, BTreeMap<String, String>>> {
-    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    let text = liseg_file::read_text(path).map_err(Error::io(path))?;
     let cases: Vec<CaseFacts> = serde_json::from_str(&text).map_err(|e| Error::Run {
         path: path.to_owned(),
         reason: format!("expected a list of objects with `id`, `phase`, `vendor`: {e}"),

@@ -157,7 +157,7 @@ impl RunFolder {
 
     /// The strategy that the run was made with, from its manifest; `None` when there is none.
     pub(crate) fn strategy(&self) -> Option<String> {
-        let text = std::fs::read_to_string(self.path.join("manifest.json")).ok()?;
+        let text = liseg_file::read_text(self.path.join("manifest.json")).ok()?;
         let manifest: serde_json::Value = serde_json::from_str(&text).ok()?;
         Some(manifest["strategy"].as_str()?.to_owned())
     }
@@ -165,7 +165,7 @@ impl RunFolder {
     /// The cases whose labels the run learns from, from its manifest.
     pub(crate) fn training_cases(&self) -> Result<Vec<String>> {
         let path = self.path.join("manifest.json");
-        let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+        let text = liseg_file::read_text(&path).map_err(Error::io(&path))?;
         let manifest: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
         serde_json::from_value(manifest["training_cases"].clone()).map_err(|e| Error::Run {
             path,
@@ -183,7 +183,7 @@ impl RunFolder {
         learns_from_unlabelled: bool,
     ) -> Result<()> {
         let path = self.path.join("manifest.json");
-        let recorded = std::fs::read_to_string(&path).ok();
+        let recorded = liseg_file::read_text(&path).ok();
         let recorded = recorded.and_then(|text| serde_json::from_str::<Recorded>(&text).ok());
         let Some(recorded) = recorded else {
             return Ok(());
@@ -222,7 +222,7 @@ impl RunFolder {
         if !path.exists() {
             return Ok(Vec::new());
         }
-        let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+        let text = liseg_file::read_text(&path).map_err(Error::io(&path))?;
         Ok(text
             .lines()
             .filter_map(|line| serde_json::from_str(line).ok())

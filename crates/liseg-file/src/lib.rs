@@ -1,13 +1,18 @@
 //! Files that appear under their name when they are whole, or not at all.
 //!
-//! Every function that writes does so beside `path` under another name, brings the bytes to disk and renames the file. Whatever
-//! interrupts it, `path` is the old file or the new one. The new one has the permissions of any new file of
-//! the user, where a temporary file would be private.
+//! Every function that writes does so beside `path` under another name, brings the bytes to disk, renames the file and brings
+//! its new name to disk. Whatever interrupts it, `path` is the old file or the new one. The new one has the permissions of
+//! any new file of the user, where a temporary file would be private. What a killed process leaves behind is removed by
+//! the next one that writes into the folder.
+//!
+//! Where `path` is a link, the file that it leads to is replaced, and the link stays. A device or a FIFO, such as
+//! `/dev/null` or `/dev/stdout`, is written to once all is known.
 //!
 //! `LISEG_KILL_AT_WRITE=N` in the environment ends the process before its N-th file gets its name, for tests of what a
 //! kill leaves behind.
 //!
-//! [`read_text`] reads text as editors on other systems save it.
+//! [`open`], [`read`] and [`read_text`] read files and refuse what is none, which may never end. [`text`] makes text that
+//! came out of files fit to be shown.
 //!
 //! ```
 //! # fn main() -> std::io::Result<()> {
@@ -25,11 +30,18 @@
 //! ```
 
 mod kill;
+mod leftover;
+mod place;
+mod source;
+pub mod text;
 
+pub use source::{open, read, read_text};
+
+use place::Place;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
-use tempfile::NamedTempFile;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
 
 /// Bytes that are gathered before they go to the system.
 const BUFFER: usize = 256 * 1024;
@@ -37,12 +49,12 @@ const BUFFER: usize = 256 * 1024;
 /// Writes `bytes` as the whole of the file `path`.
 ///
 /// # Errors
-/// When the folder is not there or cannot be written to, or the disk is full.
+/// When the folder is not there or cannot be written to, `path` is a folder, or the disk is full.
 pub fn write(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> io::Result<()> {
-    let path = path.as_ref();
-    let mut file = beside(path)?;
+    let place = Place::of(path.as_ref())?;
+    let mut file = place.temporary_file()?;
     file.write_all(bytes.as_ref())?;
-    finish(file, path)
+    place.put(file)
 }
 
 /// Writes what `body` writes as the whole of the file `path`.
@@ -53,17 +65,17 @@ pub fn write_with<E: From<io::Error>>(
     path: impl AsRef<Path>,
     body: impl FnOnce(&mut BufWriter<&File>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let path = path.as_ref();
-    let file = beside(path)?;
+    let place = Place::of(path.as_ref())?;
+    let file = place.temporary_file()?;
     let mut buffer = BufWriter::with_capacity(BUFFER, file.as_file());
     body(&mut buffer)?;
     buffer.flush()?;
     drop(buffer);
-    Ok(finish(file, path)?)
+    Ok(place.put(file)?)
 }
 
 /// Makes the file `path` of what `body` makes at the path that it is given, for libraries that open files
-/// themselves.
+/// themselves. The folder of that path holds nothing else, and is removed with whatever they leave in it.
 ///
 /// # Errors
 /// That of `body`, and as [`write()`]; nothing is left behind.
@@ -71,66 +83,58 @@ pub fn make_with<E: From<io::Error>>(
     path: impl AsRef<Path>,
     body: impl FnOnce(&Path) -> Result<(), E>,
 ) -> Result<(), E> {
-    let path = path.as_ref();
-    let file = beside(path)?;
-    let usual = file.as_file().metadata()?.permissions();
-    body(file.path())?;
-    // The body may have put another file in the place of the one that is open here.
-    let made = File::options().write(true).open(file.path())?;
+    let place = Place::of(path.as_ref())?;
+    let folder = place.temporary_folder()?;
+    let there = folder.path().join("file");
+    let usual = File::create_new(&there)?.metadata()?.permissions();
+    body(&there)?;
+    // The body may have put another file in the place of the one that was made here.
+    let made = File::options().write(true).open(&there)?;
     made.set_permissions(usual)?;
     made.sync_all()?;
-    kill::before_naming();
-    file.persist(path).map_err(|failed| failed.error)?;
-    Ok(())
+    Ok(place.take(&there)?)
 }
 
-/// Reads a text file in UTF-8, without the byte-order mark that editors on Windows put in front, which
-/// readers of JSON and TOML take for a character.
-///
-/// # Errors
-/// When the file cannot be read, or is no UTF-8: of kind [`io::ErrorKind::InvalidData`], with what it
-/// seems to be.
-pub fn read_text(path: impl AsRef<Path>) -> io::Result<String> {
-    let bytes = std::fs::read(path)?;
-    let text = match &bytes[..] {
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
-            let reason = "it is text in UTF-16; save it as UTF-8";
-            return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
-        }
-        [0xef, 0xbb, 0xbf, rest @ ..] => rest.to_vec(),
-        _ => bytes,
-    };
-    String::from_utf8(text).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        let reason = format!("byte {at} is no UTF-8; save the file as UTF-8");
-        io::Error::new(io::ErrorKind::InvalidData, reason)
-    })
+/// A folder that is filled under another name and gets its own when it is whole. Until then, and when it is dropped, nothing
+/// is there under its name.
+#[derive(Debug)]
+pub struct NewFolder {
+    path: PathBuf,
+    temporary: TempDir,
 }
 
-/// A file in the folder of `path`.
-fn beside(path: &Path) -> io::Result<NamedTempFile> {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    if !folder.is_dir() {
-        // The system would speak of the temporary file, whose name nobody knows.
-        let reason = format!("there is no folder {}", folder.display());
-        return Err(io::Error::new(io::ErrorKind::NotFound, reason));
+impl NewFolder {
+    /// Begins the folder `path`; the folder in which it lies is made where needed.
+    ///
+    /// # Errors
+    /// When folders cannot be made there.
+    pub fn begin(path: impl Into<PathBuf>) -> io::Result<Self> {
+        let path = path.into();
+        let parent = place::folder_of(&path);
+        std::fs::create_dir_all(parent)?;
+        leftover::clear_once(parent);
+        let temporary = leftover::temporary().tempdir_in(parent)?;
+        let folder = Self { path, temporary };
+        std::fs::create_dir(folder.path())?;
+        Ok(folder)
     }
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".liseg-").suffix(".tmp");
-    // The user's umask still applies.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder)
-}
 
-fn finish(file: NamedTempFile, path: &Path) -> io::Result<()> {
-    file.as_file().sync_all()?;
-    kill::before_naming();
-    file.persist(path).map_err(|failed| failed.error)?;
-    Ok(())
+    /// Where to fill it. It lies in the temporary folder, which only its owner can read.
+    pub fn path(&self) -> PathBuf {
+        self.temporary.path().join("folder")
+    }
+
+    /// Gives the folder its name.
+    ///
+    /// # Errors
+    /// When there is something under that name but an empty folder.
+    pub fn finish(self) -> io::Result<()> {
+        // One that is not empty stays, and is in the way.
+        let _ = std::fs::remove_dir(&self.path);
+        std::fs::rename(self.path(), &self.path)?;
+        place::sync(place::folder_of(&self.path));
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -182,19 +186,23 @@ mod tests {
     }
 
     #[test]
-    fn text_is_read_without_a_byte_order_mark() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a");
-        let read = |bytes: &[u8]| {
-            std::fs::write(&path, bytes).unwrap();
-            read_text(&path).map_err(|error| error.to_string())
+    fn a_folder_appears_when_it_is_whole() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("new/folder");
+        let begin = || {
+            let folder = NewFolder::begin(&path).unwrap();
+            std::fs::write(folder.path().join("a"), "").unwrap();
+            folder
         };
-        assert_eq!(read(b"\xef\xbb\xbf{}\r\n").unwrap(), "{}\r\n");
-        assert_eq!(read("é".as_bytes()).unwrap(), "é");
-        assert_eq!(read(b"").unwrap(), "");
-        assert!(read(b"\xff\xfe{\0").unwrap_err().contains("UTF-16"));
-        assert!(read(b"\xfe\xff\0{").unwrap_err().contains("UTF-16"));
-        assert!(read(b"m\xfc").unwrap_err().contains("byte 1 is no UTF-8"));
+        drop(begin());
+        assert_eq!(names(path.parent().unwrap()), [""; 0]);
+        let folder = begin();
+        assert!(!path.exists());
+        std::fs::create_dir(&path).unwrap();
+        folder.finish().unwrap();
+        assert_eq!(names(&path), ["a"]);
+        assert!(begin().finish().is_err());
+        assert_eq!(names(path.parent().unwrap()), ["folder"]);
     }
 
     #[cfg(unix)]
@@ -207,7 +215,7 @@ mod tests {
         write(path("bytes"), "").unwrap();
         write_with::<io::Error>(path("written"), |_| Ok(())).unwrap();
         make_with::<io::Error>(path("made"), |there| {
-            let private = NamedTempFile::new_in(folder.path())?;
+            let private = tempfile::NamedTempFile::new_in(folder.path())?;
             private.persist(there).map_err(|failed| failed.error)?;
             Ok(())
         })

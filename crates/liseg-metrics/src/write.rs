@@ -2,6 +2,7 @@
 
 use crate::report::{COUNTS, Row};
 use crate::{Error, Measure, Result};
+use liseg_file::text::cell;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -39,16 +40,16 @@ pub(crate) fn table(rows: &[Row<'_>], file: impl Write) -> Result<(), Failure> {
     for row in rows {
         for (label, case) in row.metrics {
             let mut record = vec![
-                row.prediction_file.unwrap_or_default().to_owned(),
-                row.reference_file.to_owned(),
+                cell(row.prediction_file.unwrap_or_default()),
+                cell(row.reference_file),
                 row.prediction_file.is_none().to_string(),
             ];
             record.extend(
                 kinds
                     .iter()
-                    .map(|&kind| row.group.get(kind).cloned().unwrap_or_default()),
+                    .map(|&kind| cell(row.group.get(kind).map_or("", String::as_str))),
             );
-            record.push(label.clone());
+            record.push(cell(label));
             record.extend(Measure::ALL.map(|measure| {
                 case.get(measure)
                     .map(|value| value.to_string())
@@ -61,7 +62,7 @@ pub(crate) fn table(rows: &[Row<'_>], file: impl Write) -> Result<(), Failure> {
                 .iter()
                 .map(|(measure, why)| format!("{measure}: {why}"));
             let reasons = row.reason.map(str::to_owned).into_iter().chain(reasons);
-            record.push(reasons.collect::<Vec<_>>().join("; "));
+            record.push(cell(&reasons.collect::<Vec<_>>().join("; ")));
             table.write_record(record)?;
         }
     }

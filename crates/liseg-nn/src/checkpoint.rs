@@ -148,7 +148,7 @@ pub fn read_beginning(
         path: path.to_owned(),
         reason: refusal.to_string(),
     };
-    let file = std::fs::File::open(path).map_err(|source| Error::Io {
+    let file = liseg_file::open(path).map_err(|source| Error::Io {
         path: path.to_owned(),
         source,
     })?;

@@ -9,9 +9,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// libtorch refused an operation.
-    #[error("libtorch: {}", first_line(.0))]
-    Torch(#[from] tch::TchError),
+    /// libtorch refused an operation: what it said, in a line.
+    #[error("libtorch: {0}")]
+    Torch(String),
     /// A device was asked for that this machine or this libtorch does not offer.
     #[error(
         "device `{asked}` is not available: {reason}; use --device cpu, or auto to take what there is"
@@ -67,12 +67,27 @@ pub enum Error {
     },
 }
 
-/// libtorch appends a C++ backtrace to its messages; people need the first line.
-fn first_line(error: &tch::TchError) -> String {
-    error
-        .to_string()
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .to_owned()
+impl From<tch::TchError> for Error {
+    /// libtorch appends a C++ backtrace to its messages; people need the first line.
+    fn from(error: tch::TchError) -> Self {
+        let text = error.to_string();
+        Self::Torch(text.lines().next().unwrap_or_default().to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Tensor;
+
+    #[test]
+    fn libtorch_speaks_without_its_backtrace() {
+        let refused = Tensor::from(1).f_reshape([2, 3]).unwrap_err();
+        assert!(refused.to_string().contains('\n'), "{refused}");
+        let error = Error::from(refused);
+        let text = error.to_string();
+        assert!(text.contains("shape '[2, 3]' is invalid"), "{text}");
+        assert!(!text.contains('\n'), "{text}");
+        assert!(std::error::Error::source(&error).is_none());
+    }
 }

@@ -19,7 +19,7 @@ pub(crate) use memory::{
 };
 pub(crate) use stage::checkpoint;
 
-use crate::{Error, Result};
+use crate::Result;
 use std::ffi::{CStr, c_char};
 
 unsafe extern "C" {
@@ -40,7 +40,7 @@ fn outcome(message: *mut c_char) -> Result<()> {
         liseg_free_text(message);
         text
     };
-    Err(Error::Torch(tch::TchError::Torch(text)))
+    Err(tch::TchError::Torch(text).into())
 }
 
 /// Whether this libtorch was built with oneDNN.

@@ -92,7 +92,7 @@ fn widened(weight: &Tensor, size: &[i64]) -> Result<Option<Tensor>> {
     }
     let mut times = vec![1; found.len()];
     times[1] = wanted_c / c;
-    weight.f_repeat(&times).map(Some).map_err(Error::Torch)
+    weight.f_repeat(&times).map(Some).map_err(Error::from)
 }
 
 #[cfg(test)]

@@ -124,7 +124,7 @@ fn sniff(path: &Path) -> Result<Format> {
         source,
     };
     let mut start = Vec::new();
-    let file = std::fs::File::open(path).map_err(io)?;
+    let file = liseg_file::open(path).map_err(io)?;
     file.take(9).read_to_end(&mut start).map_err(io)?;
     // safetensors: eight bytes of length, then a JSON object.
     if start.get(8) == Some(&b'{') {
@@ -148,7 +148,7 @@ fn damaged(path: &Path, reason: impl fmt::Display) -> Error {
 }
 
 fn read_pytorch(path: &Path) -> Result<Weights> {
-    let file = std::fs::File::open(path).map_err(|source| Error::Io {
+    let file = liseg_file::open(path).map_err(|source| Error::Io {
         path: path.to_owned(),
         source,
     })?;

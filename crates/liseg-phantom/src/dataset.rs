@@ -1,6 +1,7 @@
 //! Phantom data sets on disk.
 
 use crate::{Error, Patient, PhantomConfig, Phase, Result, Scan, Vendor, patient};
+use liseg_file::NewFolder;
 use liseg_volume::{LabelMap, Volume};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -222,23 +223,9 @@ fn into_place<T>(folder: &Path, write: impl FnOnce(&Path) -> Result<T>) -> Resul
             });
         }
     }
-    let parent = folder
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    create(parent)?;
-    let temporary = tempfile::Builder::new()
-        .prefix(".phantom-")
-        .tempdir_in(parent)
-        .map_err(io(parent))?;
-    // A folder inside: the temporary one is readable by its owner only.
-    let root = temporary.path().join("dataset");
-    create(&root)?;
-    let result = write(&root)?;
-    if exists {
-        fs::remove_dir(folder).map_err(io(folder))?;
-    }
-    fs::rename(&root, folder).map_err(io(folder))?;
+    let new = NewFolder::begin(folder).map_err(io(folder))?;
+    let result = write(&new.path())?;
+    new.finish().map_err(io(folder))?;
     Ok(result)
 }
 
@@ -277,6 +264,7 @@ fn write_csv(path: &Path, rows: &[[String; 3]]) -> Result<()> {
     let write = || -> std::io::Result<()> {
         let mut writer = csv::Writer::from_path(path).map_err(std::io::Error::from)?;
         for row in rows {
+            let row = row.each_ref().map(|text| liseg_file::text::cell(text));
             writer.write_record(row).map_err(std::io::Error::from)?;
         }
         writer.flush()

@@ -26,15 +26,16 @@ pub(crate) struct Score {
 /// Reads the table in the folder of the predictions; none where there is none.
 pub(crate) fn read(folder: &Path) -> Scores {
     let mut scores = Scores::new();
-    let Ok(mut table) = csv::Reader::from_path(folder.join("uncertainty.csv")) else {
+    let Ok(file) = liseg_file::open(folder.join("uncertainty.csv")) else {
         return scores;
     };
+    let mut table = csv::Reader::from_reader(file);
     for row in table.records().flatten() {
         let number = |i: usize| row.get(i).and_then(|cell| cell.parse::<f64>().ok());
         if let (Some(case), Some(entropy)) = (row.get(0), number(2)) {
             let disagreement = number(3);
             scores.insert(
-                case.to_owned(),
+                liseg_file::text::of_cell(case).to_owned(),
                 Score {
                     entropy,
                     disagreement,

@@ -2,6 +2,7 @@
 
 use crate::evaluation::{Evaluation, group_kinds};
 use crate::{Error, Result};
+use liseg_file::text::cell;
 use liseg_metrics::Measure;
 use std::path::Path;
 
@@ -25,10 +26,10 @@ pub(crate) fn cases_csv(evaluations: &[Evaluation]) -> Vec<u8> {
     for evaluation in evaluations {
         for case in &evaluation.cases {
             for (label, metrics) in &case.metrics {
-                let mut record = vec![evaluation.name.clone(), case.id.clone()];
-                let group = |kind: &&str| case.group.get(*kind).cloned().unwrap_or_default();
+                let mut record = vec![cell(&evaluation.name), cell(&case.id)];
+                let group = |kind: &&str| cell(case.group.get(*kind).map_or("", String::as_str));
                 record.extend(kinds.iter().map(group));
-                record.push(label.clone());
+                record.push(cell(label));
                 record.push(format!("{:?}", case.outcome(metrics)).to_lowercase());
                 let value = |measure| metrics.get(measure).map(|v| v.to_string());
                 record.extend(Measure::ALL.map(|measure| value(measure).unwrap_or_default()));
@@ -37,9 +38,9 @@ pub(crate) fn cases_csv(evaluations: &[Evaluation]) -> Vec<u8> {
                     .iter()
                     .map(|(measure, why)| format!("{measure}: {why}"));
                 let reasons = case.reason.clone().into_iter().chain(reasons);
-                record.push(reasons.collect::<Vec<_>>().join("; "));
-                record.push(case.prediction_file.clone().unwrap_or_default());
-                record.push(case.reference_file.clone());
+                record.push(cell(&reasons.collect::<Vec<_>>().join("; ")));
+                record.push(cell(case.prediction_file.as_deref().unwrap_or_default()));
+                record.push(cell(&case.reference_file));
                 let _ = table.write_record(record);
             }
         }

@@ -28,7 +28,7 @@ pub(crate) struct Epoch {
 impl Run {
     pub(crate) fn read(spec: &RunSpec) -> Result<Self> {
         let path = &spec.metrics_file;
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Run {
+        let text = liseg_file::read_text(path).map_err(|source| Error::Run {
             run: spec.name.clone(),
             path: path.clone(),
             source,

@@ -10,9 +10,6 @@ pub enum Error {
     /// A network or an optimiser failed.
     #[error(transparent)]
     Network(#[from] liseg_nn::Error),
-    /// libtorch refused an operation.
-    #[error(transparent)]
-    Torch(#[from] liseg_nn::tch::TchError),
     /// The batch lacks a part that the strategy asked for.
     #[error("{strategy} needs {needed} in every batch; this one has none")]
     Batch {
@@ -31,12 +28,17 @@ pub enum Error {
     },
 }
 
+impl From<liseg_nn::tch::TchError> for Error {
+    fn from(error: liseg_nn::tch::TchError) -> Self {
+        Self::Network(error.into())
+    }
+}
+
 impl From<Error> for liseg_nn::Error {
     /// For code that speaks of networks only.
     fn from(error: Error) -> Self {
         match error {
             Error::Network(error) => error,
-            Error::Torch(error) => Self::Torch(error),
             other => Self::Weights(other.to_string()),
         }
     }

@@ -12,6 +12,7 @@ mod failure;
 mod import;
 mod info;
 mod interrupt;
+mod logging;
 #[cfg(test)]
 mod manual;
 mod memory_size;
@@ -31,11 +32,14 @@ mod shell;
 mod split;
 mod submit;
 mod summary;
+mod terminal;
 mod train;
 mod verify;
 mod weights;
 
 pub(crate) use failure::{Failure, Result};
+use terminal::say;
+pub(crate) use terminal::{complain, end};
 
 use clap::{ArgAction, Parser, Subcommand};
 use liseg::nn::DeviceChoice;
@@ -54,12 +58,20 @@ const LONG_VERSION: &str = concat!(
     "\nlibtorch: 2.11.0",
 );
 
+const EXIT_STATUS: &str = "\
+Exit status:
+  0    all done
+  1    something failed, or was stopped by Ctrl-C, SIGTERM or SIGHUP; what could be done is done
+  2    the call or the config is wrong
+  130  ended at once by a second Ctrl-C
+  141  all done, but nobody read the result to its end";
+
 /// Label-efficient liver segmentation in multi-phase MRI.
 ///
 /// A first look: `liseg demo`. On your own nnU-Net dataset: `plan`, `preprocess`, `train`,
 /// `predict`, `evaluate`, in this order.
 #[derive(Debug, Parser)]
-#[command(name = "liseg", version, long_version = LONG_VERSION, max_term_width = 100)]
+#[command(name = "liseg", version, long_version = LONG_VERSION, max_term_width = 100, after_long_help = EXIT_STATUS)]
 pub(crate) struct Arguments {
     #[command(flatten, next_help_heading = "Options of every verb")]
     pub(crate) shared: Shared,
@@ -82,10 +94,10 @@ pub(crate) struct Shared {
     /// Seed of everything random, in place of the config's.
     #[arg(long, global = true, value_name = "SEED")]
     pub(crate) seed: Option<u64>,
-    /// Say nothing but errors and the result.
+    /// Say nothing but errors and the result: no progress, no warnings.
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
-    /// Say more.
+    /// Say more: what is found on the way (-v), in detail (-vv). LISEG_LOG=liseg_nn=debug does so for a part.
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
 }
@@ -130,6 +142,7 @@ pub(crate) enum Outcome {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let shared = &arguments.shared;
+    logging::start(shared)?;
     match &arguments.verb {
         Verb::Predict(_) | Verb::Submit(_) => liseg::nn::runtime::return_large_blocks(),
         _ => {
@@ -177,10 +190,15 @@ fn set_threads(shared: &Shared) -> Result<()> {
         .map_err(|e| Failure::usage(format!("--threads {threads}: {e}")))
 }
 
-/// Prints a value as JSON on standard output.
+/// Prints a value as JSON on standard output, where a string may hold no code that a terminal obeys.
 pub(crate) fn print_json(value: &serde_json::Value) {
-    println!(
-        "{}",
-        serde_json::to_string_pretty(value).unwrap_or_default()
-    );
+    // `{:#}` of a value is its JSON; codes below 32 are written out in it already.
+    let mut text = String::new();
+    for c in format!("{value:#}\n").chars() {
+        match c.is_control() && c != '\n' {
+            true => text += &format!("\\u{:04x}", u32::from(c)),
+            false => text.push(c),
+        }
+    }
+    terminal::pass_on(text.as_bytes());
 }

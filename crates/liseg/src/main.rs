@@ -1,21 +1,12 @@
 //! The `liseg` command.
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a command for people speaks to the terminal"
-)]
 
 mod command;
 
 use clap::Parser;
 use liseg::nn::runtime;
 
-/// The exit status of a program that a shell ends because nobody reads its output.
-const NOBODY_READS: i32 = 141;
-
 fn main() {
-    end_with_the_reader();
-    runtime::exit(run());
+    runtime::exit(command::end(run()));
 }
 
 /// The exit status.
@@ -31,22 +22,8 @@ fn run() -> u8 {
         Ok(command::Outcome::Done) => 0,
         Ok(command::Outcome::Partly) => 1,
         Err(failure) => {
-            eprintln!("liseg: {failure}");
+            command::complain(&failure.to_string());
             failure.exit_code()
         }
     }
-}
-
-/// `liseg … | head` ends in silence when `head` does. Printing to a closed pipe panics, wherever it is.
-fn end_with_the_reader() {
-    let usual = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        let payload = panic.payload();
-        let words = payload.downcast_ref::<String>().map(String::as_str);
-        if words.is_some_and(|words| words.contains("BrokenPipe") || words.contains("Broken pipe"))
-        {
-            std::process::exit(NOBODY_READS);
-        }
-        usual(panic);
-    }));
 }

@@ -27,11 +27,11 @@ pub(super) fn compare_tables(survey: &mut Survey) -> Result<()> {
             folder: path.clone(),
             reason: format!("it cannot be read as a table: {e}"),
         };
+        let file = liseg_file::open(&path).map_err(Error::io("opening", &path))?;
         let mut reader = csv::ReaderBuilder::new()
             .trim(csv::Trim::All)
             .flexible(true)
-            .from_path(&path)
-            .map_err(bad)?;
+            .from_reader(file);
         for row in reader.deserialize() {
             let row: Row = row.map_err(bad)?;
             let remarks = compare(&row, survey);

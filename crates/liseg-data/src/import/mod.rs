@@ -300,7 +300,7 @@ fn image_stem(name: &str) -> Option<&str> {
 
 /// Whether two cases have the same bytes.
 fn same_files(a: &Case, b: &Case) -> bool {
-    let same = |a: &Path, b: &Path| match (std::fs::read(a), std::fs::read(b)) {
+    let same = |a: &Path, b: &Path| match (liseg_file::read(a), liseg_file::read(b)) {
         (Ok(a), Ok(b)) => a == b,
         _ => false,
     };

@@ -6,6 +6,7 @@ use crate::{
     Case, CaseAttributes, DatasetDescription, DescriptionVersion, Error, Fold, Result, Subset,
     split,
 };
+use liseg_file::NewFolder;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,15 +70,8 @@ pub fn import(
     if exists && !std::fs::read_dir(out).is_ok_and(|mut found| found.next().is_none()) {
         return Err(occupied("it exists and is not empty; choose another --out"));
     }
-    let parent = out.parent().filter(|p| !p.as_os_str().is_empty());
-    let parent = parent.unwrap_or(Path::new("."));
-    std::fs::create_dir_all(parent).map_err(Error::io("creating", parent))?;
-    let temporary = tempfile::Builder::new()
-        .prefix(".import-")
-        .tempdir_in(parent)
-        .map_err(Error::io("creating a folder in", parent))?;
-    // A folder inside: the temporary one is readable by its owner only.
-    let root = temporary.path().join("dataset");
+    let new = NewFolder::begin(out).map_err(Error::io("creating", out))?;
+    let root = new.path();
 
     let ending = common_ending(&survey.cases);
     let work = Work {
@@ -154,10 +148,7 @@ pub fn import(
     if let Some(fold) = &report.split {
         split::write_splits(&root.join("splits_final.json"), std::slice::from_ref(fold))?;
     }
-    if exists {
-        std::fs::remove_dir(out).map_err(Error::io("replacing", out))?;
-    }
-    std::fs::rename(&root, out).map_err(Error::io("creating", out))?;
+    new.finish().map_err(Error::io("creating", out))?;
     Ok(report)
 }
 

@@ -277,7 +277,7 @@ impl Experiment {
     /// # Errors
     /// [`Error::Io`] and [`Error::Config`] naming the file and what is wrong in it.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let text = liseg_file::read_text(path).map_err(Error::io(path))?;
         let refuse = |reason: String| Error::Config {
             path: path.to_owned(),
             reason,

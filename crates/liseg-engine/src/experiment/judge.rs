@@ -38,7 +38,7 @@ impl Judging {
 
     /// Whether what lies in a run's folder was made this way.
     fn is_recorded(&self, folder: &Path) -> bool {
-        let text = std::fs::read_to_string(folder.join("judging.json"));
+        let text = liseg_file::read_text(folder.join("judging.json"));
         let recorded = text.map(|text| serde_json::from_str::<Self>(&text));
         matches!(recorded, Ok(Ok(recorded)) if recorded == *self)
     }
@@ -98,7 +98,7 @@ pub(super) fn judge(
         let name = case.label.file_name().unwrap_or_default();
         let copy = references.join(name);
         if !copy.is_file() {
-            let bytes = std::fs::read(&case.label).map_err(Error::io(&case.label))?;
+            let bytes = liseg_file::read(&case.label).map_err(Error::io(&case.label))?;
             write_file(&copy, &bytes)?;
         }
         images.push(ImageFile {

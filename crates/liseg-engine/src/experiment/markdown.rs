@@ -2,6 +2,7 @@
 
 use super::overview::difference;
 use super::table::{Change, Level, ResultTable, Row, Versus};
+use liseg_file::text::field;
 
 /// Headings of the CSV file.
 const COLUMNS: &str = "method,labels,phase,distribution,n,without_mask,runs,dice,dice_low,dice_high,\
@@ -20,10 +21,10 @@ impl ResultTable {
                 [part(|l| l.mean), part(|l| l.low), part(|l| l.high)]
             };
             let mut fields = vec![
-                format!("\"{}\"", row.method.replace('"', "\"\"")),
+                field(&row.method),
                 row.labels.map_or(String::new(), |n| n.to_string()),
-                row.phase.clone(),
-                row.distribution.clone(),
+                field(&row.phase),
+                field(&row.distribution),
                 row.n.to_string(),
                 row.without_mask.to_string(),
                 row.runs.to_string(),
@@ -40,7 +41,7 @@ impl ResultTable {
                         difference.into_iter().chain([p])
                     };
                     fields.extend([
-                        format!("\"{}\"", v.control.replace('"', "\"\"")),
+                        field(&v.control),
                         v.difference.mean.to_string(),
                         v.difference.low.to_string(),
                         v.difference.high.to_string(),

@@ -192,7 +192,7 @@ fn raw_dataset(
 
 /// Refuses a phantom that lies there already and was drawn by other settings.
 fn refuse_other_phantom(name: &str, wanted: &PhantomConfig, settings: &Path) -> Result<()> {
-    let Ok(text) = std::fs::read_to_string(settings) else {
+    let Ok(text) = liseg_file::read_text(settings) else {
         return Ok(());
     };
     let drawn: Option<PhantomConfig> = serde_json::from_str(&text).ok();

@@ -52,7 +52,7 @@ pub fn write_bundle(sources: &[PathBuf], output: &Path) -> Result<String> {
     let mut models = Vec::new();
     for (index, source) in sources.iter().enumerate() {
         let (file, cleaning) = weights_of(source)?;
-        let bytes = std::fs::read(&file).map_err(Error::io(&file))?;
+        let bytes = liseg_file::read(&file).map_err(Error::io(&file))?;
         let checkpoint_blake3 = blake3::hash(&bytes).to_hex().to_string();
         drop(bytes);
         let (all, facts) = checkpoint::read(&file)?;

@@ -65,7 +65,7 @@ impl Postprocessing {
     /// # Errors
     /// [`Error::Io`], and [`Error::Config`] naming the file for anything unknown in it.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let text = liseg_file::read_text(path).map_err(Error::io(path))?;
         serde_json::from_str(&text).map_err(|e| Error::Config {
             path: path.to_owned(),
             reason: format!("no post-processing: {e}"),

@@ -3,6 +3,7 @@
 use super::uncertainty::UncertaintyScores;
 use crate::run::write_file;
 use crate::{Error, Result};
+use liseg_file::text::field;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -91,11 +92,7 @@ pub(super) fn write_csv(output: &Path) -> Result<()> {
     });
     let mut table = String::from("case,foreground_ml,entropy,disagreement\n");
     for case in &cases {
-        let name = if case.case.contains([',', '"', '\n']) {
-            format!("\"{}\"", case.case.replace('"', "\"\""))
-        } else {
-            case.case.clone()
-        };
+        let name = field(&case.case);
         let disagreement = case
             .scores
             .disagreement

@@ -2,7 +2,6 @@
 
 use crate::{Error, Result};
 use flate2::bufread::MultiGzDecoder;
-use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -31,7 +30,7 @@ pub(crate) struct Source {
 
 impl Source {
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let mut file = File::open(path).map_err(Error::io(path, "open the file"))?;
+        let mut file = liseg_file::open(path).map_err(Error::io(path, "open the file"))?;
         let metadata = file.metadata().map_err(Error::io(path, "open the file"))?;
         let mut start = [0; 2];
         let n = read_up_to(&mut file, &mut start).map_err(Error::io(path, "read the file"))?;

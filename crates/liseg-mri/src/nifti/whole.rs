@@ -9,7 +9,6 @@ use super::source::Source;
 use crate::Result;
 use bytemuck::Pod;
 use libdeflater::Decompressor;
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
 /// Voxels converted at once.
@@ -91,7 +90,7 @@ impl Layout {
     fn fill(&self, source: &Source, memory: &mut [u8]) -> Option<()> {
         let (front, plain) = memory.split_at_mut(self.room - self.plain);
         let compressed = front.get_mut(..self.compressed)?;
-        let mut file = File::open(source.path()).ok()?;
+        let mut file = liseg_file::open(source.path()).ok()?;
         file.read_exact(compressed).ok()?;
         let found = Decompressor::new()
             .gzip_decompress(compressed, plain)
@@ -107,7 +106,7 @@ impl Layout {
 
 /// The length after decompression, as the last four bytes of the file tell it.
 fn told_length(source: &Source) -> Option<usize> {
-    let mut file = File::open(source.path()).ok()?;
+    let mut file = liseg_file::open(source.path()).ok()?;
     let mut last = [0; 4];
     file.seek(SeekFrom::End(-4)).ok()?;
     file.read_exact(&mut last).ok()?;

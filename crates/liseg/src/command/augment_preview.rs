@@ -1,7 +1,7 @@
 //! `liseg augment-preview`.
 
 use super::failure::chain;
-use super::{Failure, Outcome, Result, Shared, print_json};
+use super::{Failure, Outcome, Result, Shared, print_json, say};
 use liseg::augment::{AugmentConfig, OUTSIDE, Pipeline, Preset, Sample, intensity};
 use liseg::data::CaseStore;
 use liseg::mri::nifti::{read_image, read_labels};
@@ -92,7 +92,7 @@ impl AugmentPreview {
                 "height": sheet.height,
             }));
         } else {
-            println!("preset {} in {}", self.preset, self.out.display());
+            say!("preset {} in {}", self.preset, self.out.display());
         }
         Ok(Outcome::Done)
     }

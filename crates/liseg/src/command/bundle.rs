@@ -1,6 +1,6 @@
 //! `liseg bundle`.
 
-use super::{Failure, Outcome, Result, Shared, print_json};
+use super::{Failure, Outcome, Result, Shared, print_json, say};
 use liseg::engine::predict::{read_bundle, write_bundle};
 use serde_json::json;
 use std::path::PathBuf;
@@ -46,7 +46,7 @@ impl Bundle {
                 "postprocessing": contents.postprocessing,
             }));
         } else {
-            println!(
+            say!(
                 "{}: {} model(s), {:.1} MB, post-processing: {}\ndigest {digest}",
                 file.display(),
                 contents.members.len(),

@@ -1,7 +1,7 @@
 //! `liseg compare`.
 
 use super::named::grouped;
-use super::{Failure, Outcome, Result, Shared, print_json, progress};
+use super::{Failure, Outcome, Result, Shared, print_json, progress, say};
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 use liseg::metrics::{
@@ -157,26 +157,26 @@ fn measure(name: &str) -> Result<Measure> {
 fn print(comparison: &Comparison) {
     let plural = |n: usize| if n == 1 { "" } else { "s" };
     let n = comparison.units.len();
-    println!(
+    say!(
         "{n} {}{} that all methods share",
         comparison.unit,
         plural(n)
     );
     if !comparison.unshared.is_empty() {
-        println!(
+        say!(
             "left out, not in all files: {}",
             comparison.unshared.join(", ")
         );
     }
     let percent = 100.0 * comparison.settings.level;
-    println!("\nlevel, with {percent:.0} % intervals");
-    println!("{}", levels(comparison));
-    println!("\ndifference of the second from the first");
-    println!("{}", differences(comparison));
-    println!("\nmean rank, 1 is best; the last column as CARE-Liver ranks");
-    println!("{}", ranking(comparison));
+    say!("\nlevel, with {percent:.0} % intervals");
+    say!("{}", levels(comparison));
+    say!("\ndifference of the second from the first");
+    say!("{}", differences(comparison));
+    say!("\nmean rank, 1 is best; the last column as CARE-Liver ranks");
+    say!("{}", ranking(comparison));
     if n < 6 {
-        println!(
+        say!(
             "\n{n} {}{} cannot show a difference: the smallest two-sided p is {:.3}",
             comparison.unit,
             plural(n),

@@ -1,11 +1,11 @@
 //! `liseg demo`.
 
 use super::evaluate::{cases_beside, evaluate_with_progress, print_report};
-use super::occupied::refuse_occupied;
+use super::occupied::is_occupied;
 use super::plan::{print_plan, report_findings};
 use super::predict::predict_with_progress;
 use super::train::{apply_shared, train_with_progress};
-use super::{Failure, Outcome, Result, Shared, print_json, progress};
+use super::{Failure, Outcome, Result, Shared, print_json, progress, say};
 use liseg::augment::{AugmentConfig, Axis};
 use liseg::data::{Dataset, Fingerprint, Plan, PlanOptions, preprocess_dataset};
 use liseg::engine::evaluate::Evaluation;
@@ -25,10 +25,11 @@ use std::time::Instant;
 ///
 /// Makes a small multi-phase, multi-vendor dataset in which few scans have labels, trains a network
 /// on the labelled ones, goes on with cross pseudo supervision on the unlabelled ones, segments
-/// held-out patients with both, and compares them. A few minutes on two CPU cores.
+/// held-out patients with both, and compares them. A few minutes on two CPU cores. After an interruption
+/// the same call goes on.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Demo {
-    /// Folder for everything; it must not exist or be empty.
+    /// Folder for everything: a new one, an empty one, or that of a demo with the same options, which goes on.
     #[arg(long, value_name = "DIR", default_value = "liseg-demo")]
     out: PathBuf,
     /// Patients of the phantom dataset, held-out ones included.
@@ -47,7 +48,7 @@ const WIDTHS: [i64; 6] = [8, 16, 32, 64, 128, 128];
 
 impl Demo {
     pub(crate) fn run(&self, shared: &Shared) -> Result<Outcome> {
-        refuse_occupied(&self.out)?;
+        self.begin(shared)?;
         let start = Instant::now();
         let stages = Stages {
             out: &self.out,
@@ -75,6 +76,42 @@ impl Demo {
     }
 }
 
+impl Demo {
+    /// Takes the folder: one that this demo began before, or one that holds nothing.
+    fn begin(&self, shared: &Shared) -> Result<()> {
+        let failed = |path: &Path, e| Failure::work(format!("{}: {e}", path.display()));
+        let record = self.out.join("demo.json");
+        let settings = json!({
+            "patients": self.patients,
+            "steps": self.steps,
+            "seed": shared.seed,
+            "version": env!("CARGO_PKG_VERSION"),
+        });
+        let found = liseg_file::read_text(&record).ok();
+        let found = found.and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
+        let out = self.out.display();
+        match found {
+            Some(found) if found == settings => {
+                progress::note(shared, None, &format!("going on with the demo in {out}"));
+                return Ok(());
+            }
+            Some(found) => {
+                return Err(Failure::usage(format!(
+                    "{out} holds a demo with other settings ({found}); give the same, remove it, or choose another --out"
+                )));
+            }
+            None if is_occupied(&self.out) => {
+                return Err(Failure::usage(format!(
+                    "{out} exists and holds something other than a demo; choose another --out"
+                )));
+            }
+            None => {}
+        }
+        std::fs::create_dir_all(&self.out).map_err(|e| failed(&self.out, e))?;
+        liseg_file::write(&record, format!("{settings:#}\n")).map_err(|e| failed(&record, e))
+    }
+}
+
 /// The steps of the demo, all in one folder.
 struct Stages<'a> {
     out: &'a Path,
@@ -96,12 +133,14 @@ impl Stages<'_> {
 
     fn dataset(&self, patients: usize) -> Result<Dataset> {
         let folder = self.at("dataset");
+        // It has its name since it was whole.
+        if folder.is_dir() {
+            return Ok(Dataset::open(&folder)?);
+        }
         let config = PhantomConfig::default()
             .with_seed(self.seed())
             .with_patients(patients.saturating_sub(TEST), LABELLED, TEST)
             .with_resolution(Resolution::Small);
-        std::fs::create_dir_all(self.out)
-            .map_err(|e| Failure::work(format!("{}: {e}", self.out.display())))?;
         let spinner = progress::spinner(self.shared, "drawing patients");
         let written = write_nnunet(&config, &folder);
         spinner.finish_and_clear();
@@ -110,7 +149,7 @@ impl Stages<'_> {
     }
 
     fn preprocess(&self, dataset: &Dataset) -> Result<()> {
-        report_findings(&dataset.check(), self.shared)?;
+        report_findings(&dataset.check())?;
         let options = PlanOptions {
             max_patch_voxels: 32 * 80 * 80,
             ..PlanOptions::default()
@@ -166,9 +205,9 @@ impl Stages<'_> {
 
     fn train(&self, name: &str, config: &RunConfig) -> Result<RunFolder> {
         let folder = self.at(name);
-        match train_with_progress(config, &folder, false, self.shared)? {
+        match train_with_progress(config, &folder, true, self.shared)? {
             TrainOutcome::Finished => Ok(RunFolder::open(&folder)?),
-            TrainOutcome::Stopped { .. } => Err(Failure::work("stopped")),
+            TrainOutcome::Stopped { .. } => Err(stopped()),
         }
     }
 
@@ -186,11 +225,14 @@ impl Stages<'_> {
             &mut model,
             &images,
             &masks,
-            FolderOptions::default(),
+            FolderOptions {
+                resume: true,
+                ..FolderOptions::default()
+            },
             &quiet,
         )?;
         if outcome.stopped {
-            return Err(Failure::work("stopped"));
+            return Err(stopped());
         }
         let references = dataset.folder().join("labelsTs");
         let report = evaluate_with_progress(
@@ -252,6 +294,10 @@ impl Stages<'_> {
     }
 }
 
+fn stopped() -> Failure {
+    Failure::work("stopped; the same call goes on")
+}
+
 fn summarize(reports: &[(&str, Report)], page: &Path, start: Instant, shared: &Shared) {
     if shared.json {
         let metrics: serde_json::Map<String, serde_json::Value> = reports
@@ -266,7 +312,7 @@ fn summarize(reports: &[(&str, Report)], page: &Path, start: Instant, shared: &S
         return;
     }
     for (name, report) in reports {
-        println!("\n{name}");
+        say!("\n{name}");
         print_report(report);
     }
     let mean = |report: &Report, measure| {
@@ -279,10 +325,10 @@ fn summarize(reports: &[(&str, Report)], page: &Path, start: Instant, shared: &S
     for (name, report) in reports {
         if let (Some(dice), Some(hd95)) = (mean(report, Measure::Dice), mean(report, Measure::Hd95))
         {
-            println!("{name:<12} mean Dice {dice:.4}, mean HD95 {hd95:.1} mm");
+            say!("{name:<12} mean Dice {dice:.4}, mean HD95 {hd95:.1} mm");
         }
     }
-    println!(
+    say!(
         "\ndone in {:.0} s; open {} in a browser",
         start.elapsed().as_secs_f64(),
         page.display()

@@ -1,6 +1,6 @@
 //! `liseg doctor`.
 
-use super::{Outcome, Result, Shared, print_json, progress};
+use super::{Outcome, Result, Shared, print_json, progress, say};
 use liseg::nn::runtime::Runtime;
 use liseg::nn::tch::{Cuda, Device, Kind, Tensor};
 use liseg::nn::{DeviceChoice, Precision, SegmentationNet, runtime};
@@ -54,32 +54,33 @@ impl Doctor {
             }));
             return Ok(Outcome::Done);
         }
-        println!("liseg        {}", env!("CARGO_PKG_VERSION"));
-        println!("libtorch     {}", facts.libtorch);
+        say!("liseg        {}", env!("CARGO_PKG_VERSION"));
+        say!("libtorch     {}", facts.libtorch);
         match &facts.cuda_unavailable {
-            None => println!(
+            None => say!(
                 "CUDA         {} device(s), cuDNN {}",
                 facts.cuda_devices,
                 yes(facts.cudnn)
             ),
-            Some(reason) => println!("CUDA         off: {reason}"),
+            Some(reason) => say!("CUDA         off: {reason}"),
         }
-        println!(
+        say!(
             "threads      {} of {cores} cores for each operation",
             facts.threads
         );
-        println!("bf16 on CPU  {}", yes(facts.cpu_bf16));
+        say!("bf16 on CPU  {}", yes(facts.cpu_bf16));
         if let Some(bytes) = memory {
-            println!(
+            say!(
                 "memory       {:.1} GiB free",
                 bytes as f64 / f64::from(1 << 30)
             );
         }
-        println!("device       {device:?}, in {}", precision(device));
+        say!("device       {device:?}, in {}", precision(device));
         for (name, t) in &benchmark {
-            println!(
+            say!(
                 "STU-Net-S    {name}: {:.3} s to predict, {:.3} s to train on a patch of 32 × 64 × 64",
-                t.predict, t.train
+                t.predict,
+                t.train
             );
         }
         Ok(Outcome::Done)

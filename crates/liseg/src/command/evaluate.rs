@@ -1,6 +1,6 @@
 //! `liseg evaluate`.
 
-use super::{Failure, Outcome, Result, Shared, print_json, progress};
+use super::{Failure, Outcome, Result, Shared, print_json, progress, say};
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 use liseg::engine::evaluate::{Evaluation, evaluate};
@@ -198,12 +198,12 @@ pub(crate) fn print_report(report: &Report) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    println!("{table}");
+    say!("{table}");
     for (label, measures) in &aggregates {
         let Some(dice) = measures.get(&Measure::Dice) else {
             continue;
         };
-        println!(
+        say!(
             "label {label}: {} cases, {} that could not be judged, {} with an empty prediction, {} left out of the mean",
             dice.n + dice.n_undefined,
             dice.n_missing,
@@ -212,10 +212,10 @@ pub(crate) fn print_report(report: &Report) {
         );
     }
     for note in &report.notes {
-        println!("note: {note}");
+        say!("note: {note}");
     }
     for case in &report.missing {
-        println!("missing: {}: {}", case.reference_file, case.reason);
+        say!("missing: {}: {}", case.reference_file, case.reason);
     }
 }
 

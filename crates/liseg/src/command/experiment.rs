@@ -1,7 +1,7 @@
 //! `liseg experiment`.
 
 use super::experiment_jobs::Jobs;
-use super::{Failure, Outcome, Result, Shared, interrupt, print_json, progress};
+use super::{Failure, Outcome, Result, Shared, interrupt, print_json, progress, say};
 use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use indicatif::ProgressBar;
@@ -98,7 +98,7 @@ impl ExperimentVerb {
 
     /// Says how to go on.
     fn stopped(&self, folder: &Path) -> Outcome {
-        println!(
+        say!(
             "stopped; go on with: liseg experiment {} --out {}",
             self.file.display(),
             folder.display()
@@ -137,7 +137,7 @@ fn work_off(
         if !complete_run(experiment, prepared, run, tell, &interrupt::asked)? {
             return Ok(Outcome::Partly);
         }
-        println!("{id}");
+        say!("{id}");
     }
     Ok(Outcome::Done)
 }
@@ -161,9 +161,9 @@ fn list(experiment: &Experiment, shared: &Shared) -> Result<Outcome> {
             .after
             .as_ref()
             .map_or(String::new(), |id| format!(", after {id}"));
-        println!("{}: {} steps{after}", run.id, run.config.iterations());
+        say!("{}: {} steps{after}", run.id, run.config.iterations());
     }
-    println!("{} runs", plan.runs.len());
+    say!("{} runs", plan.runs.len());
     Ok(Outcome::Done)
 }
 
@@ -194,7 +194,7 @@ fn tell(event: &ExperimentEvent<'_>, bar: &ProgressBar, shared: &Shared) {
                 progress::note(shared, Some(bar), &line);
             }
             for warning in &record.warnings {
-                progress::note(shared, Some(bar), &format!("warning: {warning}"));
+                tracing::warn!("{warning}");
             }
         }
         ExperimentEvent::Training(TrainEvent::Started { .. }) => {}
@@ -216,12 +216,12 @@ fn headings(result: &ResultTable) -> Vec<String> {
 }
 
 fn print(result: &ResultTable, page: &Path) {
-    println!("{}", result.name);
+    say!("{}", result.name);
     let show = |headings: Vec<String>, rows: Vec<Vec<String>>| {
         let mut table = Table::new();
         table.load_style(UTF8_FULL_CONDENSED);
         table.set_header(headings).add_rows(rows);
-        println!("{table}");
+        say!("{table}");
     };
     if result.rows.len() > GLANCE {
         for Overview {
@@ -230,16 +230,16 @@ fn print(result: &ResultTable, page: &Path) {
             rows,
         } in result.overviews()
         {
-            println!("{}", heading(result, labels));
+            say!("{}", heading(result, labels));
             show(headings, rows);
         }
-        println!("All rows, with distances, are in table.md.");
+        say!("All rows, with distances, are in table.md.");
     } else {
         let rows = result.rows.iter().map(|row| result.texts(row));
         show(headings(result), rows.collect());
     }
-    println!("{}", result.note());
-    println!("open {} in a browser", page.display());
+    say!("{}", result.note());
+    say!("open {} in a browser", page.display());
 }
 
 /// Writes the page of an experiment: its table, and curves, distributions and pictures of the first run of

@@ -1,5 +1,7 @@
 //! Why a verb failed, and what the process says about it.
 
+use liseg_file::text::line;
+
 pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
 
 /// Why a verb failed: one line, and whether the call or the work was wrong.
@@ -32,7 +34,7 @@ impl Failure {
     }
 }
 
-/// An error with its causes, each behind a colon, unless it already tells them.
+/// An error with its causes, each behind a colon, unless it already tells them; one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -43,11 +45,12 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         }
         source = cause.source();
     }
-    text
+    one_line(&text)
 }
 
+/// Errors quote files, which may hold anything.
 fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    line(&text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 impl From<liseg::engine::Error> for Failure {

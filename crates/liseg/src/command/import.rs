@@ -2,7 +2,7 @@
 
 use super::failure::chain;
 use super::occupied::refuse_occupied;
-use super::{Outcome, Result, Shared, print_json, progress};
+use super::{Outcome, Result, Shared, print_json, progress, say, terminal};
 use liseg::data::{ImportOptions, ImportReport, Layout, Placement, Remark, RemarkKind, import};
 use serde_json::json;
 use std::path::PathBuf;
@@ -57,7 +57,7 @@ impl Import {
         bar.finish_and_clear();
         let report = report?;
         for (case, error) in &report.failed {
-            eprintln!("liseg: {case}: {}", chain(error));
+            terminal::complain(&format!("{case}: {}", chain(error)));
         }
         if shared.json {
             self.print_json(&report);
@@ -100,7 +100,7 @@ impl Import {
         ] {
             let of_kind: Vec<&Remark> = report.remarks.iter().filter(|r| r.kind == kind).collect();
             for remark in of_kind.iter().take(most) {
-                println!(
+                say!(
                     "{:<9} {}: {}",
                     word(kind),
                     remark.file.display(),
@@ -108,17 +108,17 @@ impl Import {
                 );
             }
             if let Some(more) = of_kind.len().checked_sub(most).filter(|&n| n > 0) {
-                println!("{:<9} and {more} more; -v lists all", word(kind));
+                say!("{:<9} and {more} more; -v lists all", word(kind));
             }
         }
         if let Some(split) = &report.split {
-            println!(
+            say!(
                 "split     {} train, {} validate, as the source has it",
                 split.training.len(),
                 split.validation.len()
             );
         }
-        println!(
+        say!(
             "{} labelled, {} unlabelled, {} test cases in {}; {} failed",
             report.labelled,
             report.unlabelled,

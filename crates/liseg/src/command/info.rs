@@ -1,7 +1,7 @@
 //! `liseg info`.
 
 use super::failure::chain;
-use super::{Outcome, Result, Shared, print_json};
+use super::{Outcome, Result, Shared, print_json, say, terminal};
 use liseg::mri::nifti::{Nifti, read_image, read_volume};
 use liseg::mri::{Error, summarize};
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ impl Info {
             match read(file) {
                 Ok(image) => described.push(describe(file, &image)),
                 Err(error) => {
-                    eprintln!("liseg: {}", chain(&error));
+                    terminal::complain(&chain(&error));
                     outcome = Outcome::Partly;
                 }
             }
@@ -86,44 +86,52 @@ fn describe(file: &Path, image: &Nifti<f32>) -> Value {
     })
 }
 
-/// A number to four decimals, without zeros at the end.
-fn decimal(number: f64) -> String {
+/// A number with at most four decimals.
+fn short(number: f64) -> String {
     let text = format!("{number:.4}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 fn print_text(d: &Value) {
-    println!("{}", d["file"].as_str().unwrap_or_default());
+    say!("{}", d["file"].as_str().unwrap_or_default());
     let list = |v: &Value| {
         let numbers = v.as_array().into_iter().flatten();
-        let text = numbers.map(|n| match n.as_f64() {
-            Some(n) if n.fract() != 0.0 => decimal(n),
-            Some(n) => format!("{n}"),
-            None => "–".into(),
-        });
+        let text = numbers.map(|n| n.as_f64().map_or("–".into(), short));
         text.collect::<Vec<_>>().join(" × ")
     };
     let several = d["volumes"].as_u64().is_some_and(|n| n > 1);
     let axes = if several { "x, y, z, …" } else { "x, y, z" };
-    println!(
+    say!(
         "  voxels       {}   ({}), {}",
         list(&d["shape"]),
         axes,
         d["dtype"].as_str().unwrap_or("?")
     );
-    println!("  spacing      {} mm", list(&d["spacing_mm"]));
-    println!(
+    say!("  spacing      {} mm", list(&d["spacing_mm"]));
+    say!(
         "  orientation  {}",
         d["orientation"].as_str().unwrap_or("?")
     );
     let number = |key: &str| d[key].as_f64().map_or("–".into(), |v| format!("{v:.4}"));
-    println!(
+    say!(
         "  intensities  {} … {}, mean {}",
         number("min"),
         number("max"),
         number("mean")
     );
     for warning in d["warnings"].as_array().into_iter().flatten() {
-        println!("  warning      {}", warning.as_str().unwrap_or_default());
+        say!("  warning      {}", warning.as_str().unwrap_or_default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_short() {
+        let numbers = [256.0, 2.0, 2.000_004, 1.25, 0.703_125, 10.0];
+        let texts = ["256", "2", "2", "1.25", "0.7031", "10"];
+        assert_eq!(numbers.map(short), texts);
     }
 }

@@ -15,7 +15,8 @@ pub(crate) fn markdown() -> String {
     command.build();
     let mut page = String::from(
         "# The command\n\nWritten from the command's own help; `liseg VERB --help` says the same. Exit status: 0 all done; 1 \
-         something\nfailed, and what could be done is done; 2 the call or the config is wrong.\n",
+         something\nfailed or was stopped, and what could be done is done; 2 the call or the config is wrong; 130 ended by a second Ctrl-C; 141 \
+         nobody\nread the result to its end.\n",
     );
     for verb in command.get_subcommands_mut() {
         section(verb, &mut page);

@@ -1,7 +1,7 @@
 //! `liseg mistakes`.
 
 use super::named::{Named, named};
-use super::{Failure, Outcome, Result, Shared, print_json, progress};
+use super::{Failure, Outcome, Result, Shared, print_json, progress, say};
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 use liseg::engine::mistakes::{CaseMistakes, MistakesReport, MistakesSettings, mistakes};
@@ -110,9 +110,9 @@ impl MistakesVerb {
                 column.set_cell_alignment(CellAlignment::Right);
             }
         }
-        println!("{table}");
+        say!("{table}");
         for (case, why) in &report.missing {
-            println!("missing: {case}: {why}");
+            say!("missing: {case}: {why}");
         }
     }
 }

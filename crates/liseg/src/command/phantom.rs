@@ -1,6 +1,6 @@
 //! `liseg phantom`.
 
-use super::{Outcome, Result, Shared, print_json, progress};
+use super::{Outcome, Result, Shared, print_json, progress, say};
 use liseg::phantom::{PhantomConfig, Resolution, write_liqa, write_nnunet};
 use liseg::volume::Seed;
 use serde_json::json;
@@ -93,7 +93,7 @@ impl Phantom {
                 "test": written.test,
             }));
         } else {
-            println!(
+            say!(
                 "{} patients: {} labelled, {} unlabelled, {} test scans in {}",
                 written.patients,
                 written.labelled,

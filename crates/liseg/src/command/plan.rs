@@ -1,7 +1,7 @@
 //! `liseg plan`.
 
 use super::phases::check_phases;
-use super::{Failure, Outcome, Result, Shared, print_json, progress};
+use super::{Failure, Outcome, Result, Shared, print_json, progress, say, terminal};
 use liseg::data::{
     Dataset, Finding, Fingerprint, NnunetPlanner, Normalization, Plan, PlanNetwork, PlanOptions,
     Severity,
@@ -129,7 +129,7 @@ impl PlanVerb {
             print_json(&serde_json::to_value(&plan).unwrap_or_default());
         } else {
             print_plan(&plan);
-            println!("written to {}", self.out.display());
+            say!("written to {}", self.out.display());
         }
         Ok(Outcome::Done)
     }
@@ -143,8 +143,7 @@ fn measure_and_plan(
 ) -> Result<(Plan, Fingerprint)> {
     let spinner = progress::spinner(shared, "checking and measuring the images");
     let findings = dataset.check();
-    let fingerprint =
-        report_findings(&findings, shared).and_then(|()| Ok(Fingerprint::of(dataset)?));
+    let fingerprint = report_findings(&findings).and_then(|()| Ok(Fingerprint::of(dataset)?));
     spinner.finish_and_clear();
     let fingerprint = fingerprint?;
     Ok((plan_of(dataset, &fingerprint, wishes)?, fingerprint))
@@ -166,22 +165,21 @@ fn plan_of(dataset: &Dataset, fingerprint: &Fingerprint, wishes: &Wishes) -> Res
 }
 
 /// Lists what is wrong with a dataset; errors end the work.
-pub(crate) fn report_findings(findings: &[Finding], shared: &Shared) -> Result<()> {
+pub(crate) fn report_findings(findings: &[Finding]) -> Result<()> {
     let errors: Vec<&Finding> = findings
         .iter()
         .filter(|f| f.severity == Severity::Error)
         .collect();
     for finding in findings.iter().filter(|f| f.severity == Severity::Warning) {
-        let line = format!("warning: {}: {}", finding.file.display(), finding.message);
-        progress::note(shared, None, &line);
+        tracing::warn!("{}", describe(finding));
     }
-    let Some((first, others)) = errors.split_first() else {
+    let Some((last, others)) = errors.split_last() else {
         return Ok(());
     };
     for finding in others {
-        eprintln!("liseg: {}", describe(finding));
+        terminal::complain(&describe(finding));
     }
-    Err(Failure::work(describe(first)))
+    Err(Failure::work(describe(last)))
 }
 
 /// The finding with its file named once.
@@ -201,30 +199,30 @@ pub(crate) fn print_plan(plan: &Plan) {
             .collect::<Vec<_>>()
             .join(" × ")
     };
-    println!("dataset      {}", plan.dataset_name);
-    println!("spacing      {} (z × y × x)", plan.spacing);
-    println!(
+    say!("dataset      {}", plan.dataset_name);
+    say!("spacing      {} (z × y × x)", plan.spacing);
+    say!(
         "patch        {} voxels, batch of {}",
         join(&plan.patch_size),
         plan.batch_size
     );
     let strides: Vec<String> = plan.pool_op_kernel_sizes.iter().map(|s| join(s)).collect();
-    println!("strides      {}", strides.join(",  "));
+    say!("strides      {}", strides.join(",  "));
     let masked = if plan.use_mask_for_norm {
         ", masked"
     } else {
         ""
     };
-    println!("intensities  {}{masked}", plan.normalization_scheme.name());
+    say!("intensities  {}{masked}", plan.normalization_scheme.name());
     for (phase, scheme) in &plan.normalization_by_phase {
-        println!("             {} for {phase}", scheme.name());
+        say!("             {} for {phase}", scheme.name());
     }
     let labels: Vec<String> = plan
         .labels
         .iter()
         .map(|(n, v)| format!("{n} = {v}"))
         .collect();
-    println!("labels       {}", labels.join(", "));
+    say!("labels       {}", labels.join(", "));
 }
 
 /// The plan that is given; else that of an earlier run into `out`, so that a second run does what the

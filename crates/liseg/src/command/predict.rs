@@ -2,7 +2,7 @@
 
 use super::failure::chain;
 use super::memory_size::MemorySize;
-use super::{Failure, Outcome, Result, Shared, interrupt, print_json, progress};
+use super::{Failure, Outcome, Result, Shared, interrupt, print_json, progress, say, terminal};
 use liseg::engine::predict::{
     FolderOptions, FolderOutcome, ImageFile, Mean, MemoryPlan, Model, Part, Postprocessing,
     PredictEvent, Storage, Tta, find_images, gibibytes, predict_cases,
@@ -151,7 +151,7 @@ impl ModelArguments {
             PrecisionChoice::Bf16 => Precision::Bf16,
             PrecisionChoice::Fp16 => Precision::Fp16,
         };
-        progress::warn_of_emulation(shared, precision, device);
+        progress::warn_of_emulation(precision, device);
         let open = |path: &PathBuf| Model::open(path, device, precision);
         let models = self.models.iter().map(open);
         let model = Model::ensemble(models.collect::<Result<_, _>>()?)?;
@@ -214,7 +214,7 @@ impl Predict {
         let images = &found.images;
         let mut outcome = predict_with_progress(&mut model, images, &self.output, options, shared)?;
         for (_, error) in &found.refused {
-            eprintln!("liseg: {}", chain(error));
+            terminal::complain(&chain(error));
         }
         outcome.failed.extend(found.refused);
         report(&outcome, &self.output, shared);
@@ -253,11 +253,10 @@ pub(crate) fn predict_with_progress(
                 progress::note(shared, Some(&bar), &plan_line(plan));
                 let free = liseg::nn::runtime::available_memory_bytes();
                 if let Some(free) = free.filter(|free| plan.peak > plan.resident + free) {
-                    let line = format!(
-                        "warning: only {} are free; --max-memory makes do with less",
+                    tracing::warn!(
+                        "only {} are free; --max-memory makes do with less",
                         gibibytes(free)
                     );
-                    progress::note(shared, Some(&bar), &line);
                 }
             }
             PredictEvent::Started { image, index } => {
@@ -289,7 +288,7 @@ pub(crate) fn predict_with_progress(
                 );
             }
             PredictEvent::Failed { image, error } => {
-                bar.suspend(|| eprintln!("liseg: {}: {}", name_of(image), chain(error)));
+                terminal::complain(&format!("{}: {}", name_of(image), chain(error)));
             }
         }
         !interrupt::asked()
@@ -340,7 +339,7 @@ fn report(outcome: &FolderOutcome, output: &Path, shared: &Shared) {
         }));
         return;
     }
-    println!(
+    say!(
         "{} masks written to {}, {} skipped, {} without foreground, {} failed{}",
         outcome.written.len(),
         output.display(),
@@ -357,6 +356,8 @@ fn report(outcome: &FolderOutcome, output: &Path, shared: &Shared) {
     if !outcome.written.is_empty() && !shared.quiet {
         let [load, network, export, write] =
             [s.load, s.network, s.export, s.write].map(|seconds| format!("{seconds:.1} s"));
-        eprintln!("loading {load}, networks {network}, sums and masks {export}, writing {write}");
+        let line =
+            format!("loading {load}, networks {network}, sums and masks {export}, writing {write}");
+        progress::note(shared, None, &line);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::failure::chain;
 use super::plan::{Wishes, read_or_make};
-use super::{Failure, Outcome, Result, Shared, print_json, progress};
+use super::{Failure, Outcome, Result, Shared, print_json, progress, say, terminal};
 use liseg::data::{
     Dataset, PreprocessOptions, Report, StoredPrecision, available_memory, preprocess_dataset,
 };
@@ -63,10 +63,10 @@ impl Preprocess {
         bar.finish_and_clear();
         let report = report?;
         for (case, message) in &report.warnings {
-            progress::note(shared, None, &format!("warning: {case}: {message}"));
+            tracing::warn!("{case}: {message}");
         }
         for (case, error) in &report.failed {
-            eprintln!("liseg: {case}: {}", chain(error));
+            terminal::complain(&format!("{case}: {}", chain(error)));
         }
         self.print(&report, shared);
         if report.written.is_empty() && report.unchanged.is_empty() {
@@ -92,7 +92,7 @@ impl Preprocess {
                 "failed": failed,
             }));
         } else {
-            println!(
+            say!(
                 "{} written, {} unchanged, {} failed; cases in {}",
                 report.written.len(),
                 report.unchanged.len(),

@@ -1,9 +1,10 @@
 //! Progress on standard error: bars on a terminal, nothing elsewhere.
 
-use super::Shared;
+use super::{Shared, terminal};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use liseg::nn::Precision;
 use liseg::nn::tch::Device;
+use liseg_file::text::line;
 use std::time::Duration;
 
 const COUNT: &str = "{msg:<24} {wide_bar} {pos}/{len} {per_sec} {eta} left";
@@ -20,32 +21,36 @@ pub(crate) fn spinner(shared: &Shared, message: &str) -> ProgressBar {
 }
 
 fn styled(shared: &Shared, bar: ProgressBar, template: &str, message: &str) -> ProgressBar {
-    if shared.quiet {
+    let bar = if shared.quiet {
         bar.set_draw_target(ProgressDrawTarget::hidden());
-    }
+        bar
+    } else {
+        terminal::show(bar)
+    };
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
-    bar.set_message(message.to_owned());
+    bar.set_message(line(message));
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
 }
 
 /// A line on standard error that stays, above the bars.
-pub(crate) fn note(shared: &Shared, bar: Option<&ProgressBar>, line: &str) {
+pub(crate) fn note(shared: &Shared, bar: Option<&ProgressBar>, text: &str) {
     if shared.quiet {
         return;
     }
     match bar {
-        Some(bar) if !bar.is_hidden() => bar.println(line),
-        _ => eprintln!("{line}"),
+        Some(bar) if !bar.is_hidden() => bar.println(line(text)),
+        _ => terminal::tell(text),
     }
 }
 
 /// Warns of bf16 where it only costs.
-pub(crate) fn warn_of_emulation(shared: &Shared, precision: Precision, device: Device) {
+pub(crate) fn warn_of_emulation(precision: Precision, device: Device) {
     if precision.is_emulated(device) {
-        let line = "warning: this processor only emulates bf16, which takes many times the time and memory of f32";
-        note(shared, None, line);
+        tracing::warn!(
+            "this processor only emulates bf16, which takes many times the time and memory of f32"
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! The repaired copy that `liseg verify --fix` writes.
 
 use super::failure::chain;
-use super::{Failure, Result, Shared};
+use super::{Failure, Result, Shared, say};
 use liseg::data::{Dataset, RefusedCase, confined};
 use liseg::mri::nifti;
 use rayon::prelude::*;
@@ -120,15 +120,15 @@ pub(crate) fn print(files: &[File], shared: &Shared) {
     for file in files {
         let path = file.path.display();
         if let Err(error) = &file.outcome {
-            println!("no copy  {path}: {error}");
+            say!("no copy  {path}: {error}");
         }
         for what in file.mended().iter().filter(|_| !shared.quiet) {
-            println!("mended   {path}: {what}");
+            say!("mended   {path}: {what}");
         }
     }
     let mended = files.iter().filter(|file| !file.mended().is_empty());
     let failed = files.iter().filter(|file| file.failed());
-    println!(
+    say!(
         "{} files, {} mended, {} not copied",
         files.len(),
         mended.count(),

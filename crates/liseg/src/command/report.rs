@@ -1,7 +1,7 @@
 //! `liseg report`.
 
 use super::named::{Named, named};
-use super::{Failure, Outcome, Result, Shared, print_json, progress};
+use super::{Failure, Outcome, Result, Shared, print_json, say};
 use liseg::report::{EvaluationSpec, ReportSpec, RunSpec, write_report};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -50,13 +50,12 @@ impl ReportVerb {
         let page = write_report(&spec, &self.out)?;
         if let Some(folder) = self.images.as_ref().filter(|_| !has_pictures(&self.out)) {
             let folder = folder.display();
-            let line = format!("warning: no picture could be drawn of the images in {folder}");
-            progress::note(shared, None, &line);
+            tracing::warn!("no picture could be drawn of the images in {folder}");
         }
         if shared.json {
             print_json(&json!({ "report": page }));
         } else {
-            println!("open {} in a browser", page.display());
+            say!("open {} in a browser", page.display());
         }
         Ok(Outcome::Done)
     }

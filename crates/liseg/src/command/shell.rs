@@ -1,6 +1,6 @@
 //! `liseg completions` and `liseg manual`.
 
-use super::{Arguments, Failure, Outcome, Result};
+use super::{Arguments, Failure, Outcome, Result, say, terminal};
 use clap::CommandFactory;
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,9 @@ pub(crate) struct Completions {
 impl Completions {
     pub(crate) fn run(&self) -> Outcome {
         let mut command = Arguments::command();
-        clap_complete::generate(self.shell, &mut command, "liseg", &mut std::io::stdout());
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut command, "liseg", &mut script);
+        terminal::pass_on(&script);
         Outcome::Done
     }
 }
@@ -48,7 +50,7 @@ impl Manual {
             write_page(verb, &name, &self.out).map_err(|e| failed(&self.out, e))?;
             pages += 1;
         }
-        println!("{pages} pages in {}", self.out.display());
+        say!("{pages} pages in {}", self.out.display());
         Ok(Outcome::Done)
     }
 }
@@ -58,7 +60,7 @@ fn write_page(command: &clap::Command, name: &str, folder: &Path) -> std::io::Re
     clap_mangen::Man::new(command.clone())
         .title(name)
         .render(&mut page)?;
-    std::fs::write(folder.join(format!("{name}.1")), page)
+    liseg_file::write(folder.join(format!("{name}.1")), page)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `liseg split`.
 
-use super::{Failure, Outcome, Result, Shared, print_json};
+use super::{Failure, Outcome, Result, Shared, print_json, say};
 use liseg::data::{
     Case, Dataset, Fold, SplitProtocol, Subset, choose_unlabelled, folds, holdout, nnunet_folds,
     phases_of, reduce_labels, write_splits,
@@ -72,7 +72,7 @@ impl Split {
             for (number, fold) in made.iter().enumerate() {
                 print(number, fold, dataset.cases());
             }
-            println!("written to {}", out.display());
+            say!("written to {}", out.display());
         }
         Ok(Outcome::Done)
     }
@@ -133,7 +133,7 @@ fn print(number: usize, fold: &Fold, cases: &[Case]) {
             *vendors.entry(vendor).or_default() += 1;
         }
         let shares: Vec<String> = vendors.iter().map(|(v, n)| format!("{v} {n}")).collect();
-        println!(
+        say!(
             "fold {number}  {name:<10} {:>5}  ({})",
             ids.len(),
             shares.join(", ")

@@ -3,7 +3,7 @@
 use super::failure::chain;
 use super::memory_size::MemorySize;
 use super::predict::{CleaningArguments, ModelArguments, predict_with_progress};
-use super::{Failure, Outcome, Result, Shared, print_json, progress};
+use super::{Failure, Outcome, Result, Shared, print_json, progress, say, terminal};
 use liseg::engine::predict::{FolderOptions, ImageFile, Postprocessing};
 use liseg::mri::nifti;
 use liseg::volume::Volume;
@@ -70,7 +70,7 @@ impl Submit {
             Some((file, chain(error)))
         });
         for (_, reason) in &ambiguous {
-            eprintln!("liseg: {reason}");
+            terminal::complain(reason);
         }
         let ambiguous = ambiguous
             .iter()
@@ -105,7 +105,7 @@ impl Submit {
             print_json(&summary);
         } else {
             let failed = failures.len();
-            println!(
+            say!(
                 "{written} masks in {}, {failed} images failed",
                 masks.display()
             );

@@ -1,7 +1,7 @@
 //! `liseg summary`.
 
 use super::plan::parse_zyx;
-use super::{Failure, Outcome, Result, Shared, print_json};
+use super::{Failure, Outcome, Result, Shared, print_json, say};
 use liseg::data::Plan;
 use liseg::nn::Weights;
 use liseg::stunet::{Architecture, Size, StuNetConfig, UnetConfig};
@@ -76,8 +76,8 @@ impl SummaryVerb {
         if shared.json {
             print_json(&json!({"network": name, "config": shape, "summary": summary}));
         } else {
-            println!("{name}, {} classes", shape.classes());
-            println!("{summary}");
+            say!("{name}, {} classes", shape.classes());
+            say!("{summary}");
         }
         Ok(Outcome::Done)
     }

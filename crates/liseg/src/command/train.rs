@@ -1,6 +1,6 @@
 //! `liseg train`.
 
-use super::{Failure, Outcome, Result, Shared, interrupt, print_json, progress};
+use super::{Failure, Outcome, Result, Shared, interrupt, print_json, progress, say};
 use indicatif::ProgressBar;
 use liseg::engine::{
     EpochRecord, RunConfig, RunFolder, TrainEvent, TrainOptions, TrainOutcome, train,
@@ -49,8 +49,8 @@ impl Train {
             print_json(&json!({"run": folder, "stopped_at": stopped, "last_epoch": last}));
         } else {
             match outcome {
-                TrainOutcome::Finished => println!("done: {}", folder.display()),
-                TrainOutcome::Stopped { iteration } => println!(
+                TrainOutcome::Finished => say!("done: {}", folder.display()),
+                TrainOutcome::Stopped { iteration } => say!(
                     "stopped after step {iteration} of {iterations}; go on with: liseg train {} --out {} --resume",
                     self.config.display(),
                     folder.display()
@@ -88,7 +88,7 @@ pub(crate) fn train_with_progress(
         resume,
     };
     if let Ok(device) = config.device.resolve() {
-        progress::warn_of_emulation(shared, config.precision, device);
+        progress::warn_of_emulation(config.precision, device);
     }
     let per_epoch = config.training.iterations_per_epoch;
     let mut hear = |event: TrainEvent<'_>| tell(&event, per_epoch, &bar, shared);
@@ -122,7 +122,7 @@ fn tell(event: &TrainEvent<'_>, per_epoch: u64, bar: &ProgressBar, shared: &Shar
         TrainEvent::Epoch(record) => {
             progress::note(shared, Some(bar), &epoch_line(record, per_epoch));
             for warning in &record.warnings {
-                progress::note(shared, Some(bar), &format!("warning: {warning}"));
+                tracing::warn!("{warning}");
             }
         }
     }

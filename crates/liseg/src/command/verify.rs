@@ -1,6 +1,6 @@
 //! `liseg verify`.
 
-use super::{Failure, Outcome, Result, Shared, print_json, progress, repair};
+use super::{Failure, Outcome, Result, Shared, print_json, progress, repair, say};
 use liseg::data::{CaseStore, Dataset, Finding, Layout, Severity};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -114,9 +114,9 @@ impl Verify {
             }));
         } else {
             for message in messages {
-                println!("error    {message}");
+                say!("error    {message}");
             }
-            println!("{cases} preprocessed cases, {errors} damaged");
+            say!("{cases} preprocessed cases, {errors} damaged");
         }
         Ok(if errors == 0 {
             Outcome::Done
@@ -139,10 +139,10 @@ fn print(dataset: &Dataset, findings: &[Finding], shared: &Shared) {
                 Severity::Error => "error",
                 Severity::Warning => "warning",
             };
-            println!("{word:<8} {}", line(finding));
+            say!("{word:<8} {}", line(finding));
         }
     }
-    println!(
+    say!(
         "{} cases, {} errors, {} warnings",
         dataset.cases().len(),
         count(findings, Severity::Error),

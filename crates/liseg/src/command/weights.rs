@@ -1,6 +1,6 @@
 //! `liseg weights`.
 
-use super::{Failure, Outcome, Result, Shared, print_json};
+use super::{Failure, Outcome, Result, Shared, print_json, say};
 use liseg::data::Plan;
 use liseg::engine::predict::write_model;
 use liseg::nn::{Kept, TensorMap, WeightCache, Weights, checkpoint};
@@ -103,7 +103,7 @@ fn list(shared: &Shared) -> Result<Outcome> {
     let cache = WeightCache::usual()?;
     let kept = cache.list()?;
     if kept.is_empty() && !shared.json {
-        println!("{}: nothing is kept", cache.folder().display());
+        say!("{}: nothing is kept", cache.folder().display());
         return Ok(Outcome::Done);
     }
     print_kept(&cache, &kept, shared);
@@ -123,7 +123,7 @@ fn print_kept(cache: &WeightCache, kept: &[Kept], shared: &Shared) {
         return;
     }
     for k in kept {
-        println!("blake3:{}  {:.1} MB", k.hash, k.bytes as f64 / 1e6);
+        say!("blake3:{}  {:.1} MB", k.hash, k.bytes as f64 / 1e6);
     }
 }
 
@@ -156,37 +156,37 @@ fn inspect(file: &Path, shared: &Shared) -> Result<Outcome> {
         }));
         return Ok(Outcome::Done);
     }
-    println!("{}", file.display());
+    say!("{}", file.display());
     match &weights.container {
-        Some(key) => println!("  format      {}, weights under `{key}`", weights.format),
-        None => println!("  format      {}", weights.format),
+        Some(key) => say!("  format      {}, weights under `{key}`", weights.format),
+        None => say!("  format      {}", weights.format),
     }
     match &network {
-        Some((name, c)) => println!(
+        Some((name, c)) => say!(
             "  network     {name}; {} input channel(s), {} classes",
             c.input_channels(),
             c.classes()
         ),
-        None => println!("  network     neither an STU-Net nor a plain U-Net by its names"),
+        None => say!("  network     neither an STU-Net nor a plain U-Net by its names"),
     }
-    println!(
+    say!(
         "  parameters  {} in {} tensors",
         weights.count(),
         weights.tensors.len()
     );
-    println!("  hash        blake3:{hash}");
+    say!("  hash        blake3:{hash}");
     if !weights.skipped.is_empty() {
-        println!(
+        say!(
             "  left out    {} tensors beside the weights",
             weights.skipped.len()
         );
     }
     for (name, fact) in weights.facts.iter().filter(|(_, fact)| fact.len() < 200) {
-        println!("  {name:<11} {fact}");
+        say!("  {name:<11} {fact}");
     }
     if shared.verbose > 0 {
         for (name, tensor) in &weights.tensors {
-            println!("  {name}  {:?} {:?}", tensor.size(), tensor.kind());
+            say!("  {name}  {:?} {:?}", tensor.size(), tensor.kind());
         }
     }
     Ok(Outcome::Done)
@@ -231,7 +231,7 @@ fn convert(
     if shared.json {
         print_json(&json!({"written": out.display().to_string(), "tensors": count}));
     } else {
-        println!("{count} tensors written to {}", out.display());
+        say!("{count} tensors written to {}", out.display());
     }
     Ok(Outcome::Done)
 }
