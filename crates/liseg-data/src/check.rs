@@ -81,11 +81,13 @@ impl Dataset {
             })
             .collect();
         let nothing = self.nothing_to_learn(&per_case);
-        refused
+        let mut all: Vec<Finding> = refused
             .chain(notes)
             .chain(nothing)
             .chain(per_case.into_iter().flat_map(|findings| findings.found))
-            .collect()
+            .collect();
+        all.sort_by(|a, b| a.case.cmp(&b.case));
+        all
     }
 
     /// An error where labels were read and none of those for training has foreground.
