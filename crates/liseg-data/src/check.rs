@@ -44,7 +44,7 @@ impl Dataset {
     /// Refused cases are errors. A few voxels that are NaN, single empty labels, constant images and
     /// oddities of the files are warnings.
     ///
-    /// Returns all findings of all cases, in order of case ids.
+    /// Returns all findings of all cases, errors first, in order of case ids.
     pub fn check(&self) -> Vec<Finding> {
         self.check_with(|findings| findings.voxels(self))
     }
@@ -86,7 +86,8 @@ impl Dataset {
             .chain(nothing)
             .chain(per_case.into_iter().flat_map(|findings| findings.found))
             .collect();
-        all.sort_by(|a, b| a.case.cmp(&b.case));
+        let place = |finding: &Finding| (finding.severity != Severity::Error, finding.case.clone());
+        all.sort_by_cached_key(place);
         all
     }
 

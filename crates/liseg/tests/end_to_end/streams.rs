@@ -125,11 +125,7 @@ fn inputs_that_never_end_are_refused() {
     fifo(&image);
     let output = liseg(&["verify", path(&dataset), "--json"]);
     let found = stdout_json(&output);
-    assert_eq!(
-        (&found["cases"], &found["errors"]),
-        (&3.into(), &1.into()),
-        "{found}"
-    );
+    assert_eq!(found["errors"], 1, "{found}");
 }
 
 #[test]
