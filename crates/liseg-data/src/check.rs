@@ -41,7 +41,7 @@ impl Dataset {
     /// Refused cases are errors. A few voxels that are NaN, single empty labels, constant images and
     /// oddities of the files are warnings.
     ///
-    /// Returns all findings of all cases, in order of case ids.
+    /// Returns all findings of all cases, errors first, in order of case ids.
     pub fn check(&self) -> Vec<Finding> {
         self.check_with(|findings| findings.voxels(self))
     }
@@ -78,11 +78,14 @@ impl Dataset {
             })
             .collect();
         let nothing = self.nothing_to_learn(&per_case);
-        refused
+        let mut all: Vec<Finding> = refused
             .chain(notes)
             .chain(nothing)
             .chain(per_case.into_iter().flat_map(|findings| findings.found))
-            .collect()
+            .collect();
+        let place = |finding: &Finding| (finding.severity != Severity::Error, finding.case.clone());
+        all.sort_by_cached_key(place);
+        all
     }
 
     /// An error where labels were read and none of those for training has foreground.

@@ -59,8 +59,9 @@ pub fn of_cell(cell: &str) -> &str {
     }
 }
 
-/// Control characters, and those that turn the direction of writing, by which a name looks like another.
-fn is_code(c: char) -> bool {
+/// Whether a character is a control character other than an end of line and a tab, or turns the direction of writing, by which
+/// a name looks like another.
+pub fn is_code(c: char) -> bool {
     let turns =
         matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let breaks = matches!(c, '\u{2028}' | '\u{2029}');

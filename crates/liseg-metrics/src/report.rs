@@ -448,7 +448,10 @@ mod tests {
     fn the_table_has_a_row_for_every_case_and_label() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.csv");
-        example().write_csv(&path).unwrap();
+        let mut report = example();
+        let phase = report.missing[0].group.get_mut("phase").unwrap();
+        *phase = "=HYPERLINK(\"x\")".into();
+        report.write_csv(&path).unwrap();
         let mut reader = csv::Reader::from_path(&path).unwrap();
         let header: Vec<String> = reader
             .headers()
@@ -465,7 +468,7 @@ mod tests {
         assert!(rows[2][column("reasons")].contains("HD: the prediction is empty"));
         assert_eq!(&rows[4][column("reference_file")], "references/c, d.nii.gz");
         assert_eq!(&rows[4][column("missing")], "true");
-        assert_eq!(&rows[4][column("phase")], "GED4");
+        assert_eq!(&rows[4][column("phase")], "'=HYPERLINK(\"x\")");
         assert_eq!(&rows[4][column("spacing_z_mm")], "5");
     }
 }

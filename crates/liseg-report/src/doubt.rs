@@ -178,11 +178,11 @@ mod tests {
     fn a_table_is_read_and_a_missing_one_is_no_error() {
         let folder = tempfile::tempdir().unwrap();
         assert!(read(folder.path()).is_empty());
-        let text =
-            "case,foreground_ml,entropy,disagreement\np1,1200.0,0.02,0.01\n\"a,b\",3.0,0.5,\n";
+        let text = "case,foreground_ml,entropy,disagreement\np1,1200.0,0.02,0.01\n\"a,b\",3.0,0.5,\n'=c,1.0,0.1,\n";
         std::fs::write(folder.path().join("uncertainty.csv"), text).unwrap();
         let scores = read(folder.path());
         assert_eq!(scores["p1"].disagreement, Some(0.01));
+        assert!(scores.contains_key("=c"), "{scores:?}");
         assert_eq!(
             scores["a,b"],
             Score {

@@ -43,6 +43,7 @@ pub(crate) use terminal::{complain, end};
 
 use clap::{ArgAction, Parser, Subcommand};
 use liseg::nn::DeviceChoice;
+use liseg_file::text::is_code;
 
 /// What `liseg --version` says.
 const LONG_VERSION: &str = concat!(
@@ -192,10 +193,10 @@ fn set_threads(shared: &Shared) -> Result<()> {
 
 /// Prints a value as JSON on standard output, where a string may hold no code that a terminal obeys.
 pub(crate) fn print_json(value: &serde_json::Value) {
-    // `{:#}` of a value is its JSON; codes below 32 are written out in it already.
+    // `{:#}` of a value is its JSON; the codes below 32 are written out in it already, and none needs more than four digits.
     let mut text = String::new();
     for c in format!("{value:#}\n").chars() {
-        match c.is_control() && c != '\n' {
+        match is_code(c) {
             true => text += &format!("\\u{:04x}", u32::from(c)),
             false => text.push(c),
         }

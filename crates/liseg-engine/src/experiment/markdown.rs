@@ -267,6 +267,7 @@ mod tests {
     fn every_line_of_csv_has_the_columns_of_the_first() {
         let mut table = table();
         table.rows[0].method = "CPS".into();
+        table.rows[0].phase = "=1+1".into();
         table.rows.push(Row {
             versus: None,
             paper: None,
@@ -276,6 +277,7 @@ mod tests {
         let csv = table.csv();
         let counts: Vec<usize> = csv.lines().map(|l| l.split(',').count()).collect();
         assert!(counts.iter().all(|&n| n == counts[0]), "{csv}");
+        assert!(csv.contains(",'=1+1,"), "{csv}");
     }
 
     #[test]

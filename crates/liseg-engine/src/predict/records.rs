@@ -122,10 +122,12 @@ mod tests {
         write_scores(Path::new("b/T2"), output, 1200.0, scores(0.1, Some(0.02))).unwrap();
         write_scores(Path::new("a,1"), output, 0.0, scores(0.0, Some(0.4))).unwrap();
         write_scores(Path::new("b/T2"), output, 1300.0, scores(0.2, Some(0.03))).unwrap();
+        write_scores(Path::new("=1+1"), output, 1.0, scores(0.1, Some(0.01))).unwrap();
         write_csv(output).unwrap();
         let table = std::fs::read_to_string(output.join(TABLE)).unwrap();
         let lines: Vec<&str> = table.lines().collect();
         assert_eq!(lines[1], "\"a,1\",0.000,0.000000,0.400000");
-        assert_eq!(lines[2..], ["b/T2,1300.000,0.200000,0.030000"]);
+        let formula = "'=1+1,1.000,0.100000,0.010000";
+        assert_eq!(lines[2..], ["b/T2,1300.000,0.200000,0.030000", formula]);
     }
 }

@@ -1,7 +1,7 @@
 //! `liseg demo`.
 
 use super::evaluate::{cases_beside, evaluate_with_progress, print_report};
-use super::occupied::is_occupied;
+use super::occupied::refuse_occupied;
 use super::plan::{print_plan, report_findings};
 use super::predict::predict_with_progress;
 use super::train::{apply_shared, train_with_progress};
@@ -100,12 +100,7 @@ impl Demo {
                     "{out} holds a demo with other settings ({found}); give the same, remove it, or choose another --out"
                 )));
             }
-            None if is_occupied(&self.out) => {
-                return Err(Failure::usage(format!(
-                    "{out} exists and holds something other than a demo; choose another --out"
-                )));
-            }
-            None => {}
+            None => refuse_occupied(&self.out)?,
         }
         std::fs::create_dir_all(&self.out).map_err(|e| failed(&self.out, e))?;
         liseg_file::write(&record, format!("{settings:#}\n")).map_err(|e| failed(&record, e))
@@ -333,4 +328,37 @@ fn summarize(reports: &[(&str, Report)], page: &Path, start: Instant, shared: &S
         start.elapsed().as_secs_f64(),
         page.display()
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::command::{Arguments, Verb};
+    use clap::Parser;
+
+    #[test]
+    fn a_second_call_goes_on_and_nothing_of_others_is_touched() {
+        let folder = tempfile::tempdir().unwrap();
+        let begin = |name: &str, options: &[&str]| {
+            let out = folder.path().join(name);
+            let call = ["liseg", "-q", "demo", "--out", out.to_str().unwrap()];
+            let arguments = Arguments::try_parse_from(call.iter().chain(options)).unwrap();
+            let Verb::Demo(demo) = &arguments.verb else {
+                panic!("{arguments:?}")
+            };
+            demo.begin(&arguments.shared)
+                .map_err(|failure| failure.to_string())
+        };
+        begin("demo", &[]).unwrap();
+        std::fs::write(folder.path().join("demo/report"), "").unwrap();
+        begin("demo", &[]).unwrap();
+        for other in [["--steps", "7"], ["--seed", "2"]] {
+            let refused = begin("demo", &other).unwrap_err();
+            assert!(refused.contains("other settings"), "{refused}");
+        }
+        std::fs::create_dir(folder.path().join("mine")).unwrap();
+        std::fs::write(folder.path().join("mine/notes"), "").unwrap();
+        let refused = begin("mine", &[]).unwrap_err();
+        assert!(refused.contains("not an empty folder"), "{refused}");
+        assert!(!folder.path().join("mine/demo.json").exists());
+    }
 }

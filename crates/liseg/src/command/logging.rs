@@ -21,7 +21,7 @@ pub(crate) fn start(shared: &Shared) -> Result<()> {
     let asked = std::env::var(VARIABLE).unwrap_or_default();
     let filter = EnvFilter::try_new(directives(shared, &asked)).map_err(|error| {
         Failure::usage(format!(
-            "{VARIABLE}={asked}: {error}; expected off, error, warn, info, debug or trace, for all or as in liseg_nn=debug"
+            "{VARIABLE}={asked}: {error}; for a part of LiSeg alone as in liseg_nn=debug"
         ))
     })?;
     let registry = Registry::default().with(filter).with(Lines::default());

@@ -8,6 +8,10 @@ mod own_strategy;
 mod pipeline;
 mod predicting;
 mod resume;
+#[cfg(unix)]
+mod signals;
+#[cfg(unix)]
+mod streams;
 mod submit;
 mod weights;
 mod wrong_input;

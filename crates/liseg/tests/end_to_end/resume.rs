@@ -9,7 +9,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 /// Everything a run learnt: weights, moments, steps; byte for byte.
-fn learnt(run: &Path) -> Vec<(String, Vec<u8>)> {
+pub(super) fn learnt(run: &Path) -> Vec<(String, Vec<u8>)> {
     tensors(&run.join("checkpoints/last.safetensors"))
 }
 
@@ -25,7 +25,7 @@ fn tensors(file: &Path) -> Vec<(String, Vec<u8>)> {
         .collect()
 }
 
-fn train<'a>(config: &'a Path, run: &'a Path, settings: &[&'a str]) -> Vec<&'a str> {
+pub(super) fn train<'a>(config: &'a Path, run: &'a Path, settings: &[&'a str]) -> Vec<&'a str> {
     let shorter = ["training.epochs=3", "training.iterations_per_epoch=2"];
     let settings = shorter.iter().chain(settings);
     let settings = settings.flat_map(|setting| ["--set", setting]);
@@ -34,7 +34,7 @@ fn train<'a>(config: &'a Path, run: &'a Path, settings: &[&'a str]) -> Vec<&'a s
     arguments
 }
 
-fn start(config: &Path, run: &Path, settings: &[&str]) -> Child {
+pub(super) fn start(config: &Path, run: &Path, settings: &[&str]) -> Child {
     command(&train(config, run, settings))
         .stderr(Stdio::null())
         .stdout(Stdio::null())
@@ -43,7 +43,7 @@ fn start(config: &Path, run: &Path, settings: &[&str]) -> Child {
 }
 
 /// Waits until `count` epochs are recorded.
-fn wait_for_epochs(run: &Path, count: usize) {
+pub(super) fn wait_for_epochs(run: &Path, count: usize) {
     let start = Instant::now();
     let lines = || {
         let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default();
@@ -143,34 +143,6 @@ fn is_killed_after_two_epochs(config: &Path, run: &Path, settings: &[&str]) -> b
     let status = child.wait().unwrap();
     // Killed, and not ended: there is no exit status.
     status.code().is_none()
-}
-
-#[cfg(unix)]
-#[test]
-fn ctrl_c_saves_stops_and_can_be_resumed() {
-    let folder = tempfile::tempdir().unwrap();
-    let data = preprocessed(folder.path());
-    let config = write_config(folder.path(), &data, "supervised");
-    let straight = folder.path().join("straight");
-    assert!(liseg(&train(&config, &straight, &[])).status.success());
-
-    let run = folder.path().join("stopped");
-    let mut child = start(&config, &run, &[]);
-    wait_for_epochs(&run, 1);
-    let interrupt = std::process::Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status();
-    assert!(interrupt.unwrap().success());
-    let status = child.wait().unwrap();
-    // It may have been past its last step already; else it says that it did not finish.
-    assert!(matches!(status.code(), Some(0 | 1)), "{status}");
-    assert!(run.join("checkpoints/last.safetensors").is_file());
-    let output = liseg(&[&train(&config, &run, &[])[..], &["--resume"]].concat());
-    assert!(output.status.success(), "{}", stderr(&output));
-    assert!(
-        learnt(&straight) == learnt(&run),
-        "the weights differ after Ctrl-C"
-    );
 }
 
 #[test]

@@ -256,18 +256,3 @@ fn a_folder_without_a_run_and_a_file_that_is_no_checkpoint() {
     refused(&no_weights, 1, &["weights.safetensors"]);
     assert!(!out.exists());
 }
-
-#[cfg(unix)]
-#[test]
-fn a_reader_who_leaves_ends_the_command_in_silence() {
-    for call in [&["completions", "bash"][..], &["schema", "run"]] {
-        let (reader, writer) = std::io::pipe().unwrap();
-        drop(reader);
-        let output = crate::common::command(call)
-            .stdout(writer)
-            .output()
-            .unwrap();
-        assert_eq!(stderr(&output), "");
-        assert_eq!(output.status.code(), Some(141));
-    }
-}
