@@ -5,7 +5,7 @@ use liseg::nn::tch::Device;
 use liseg::nn::{Precision, checkpoint, runtime};
 use liseg::ssl::StrategyConfig;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Everything a run learnt: weights, moments, steps; byte for byte.
@@ -34,8 +34,23 @@ pub(super) fn train<'a>(config: &'a Path, run: &'a Path, settings: &[&'a str]) -
     arguments
 }
 
+/// The command with signals as they usually are: tests that run in the background of a shell ignore Ctrl-C, and what they
+/// start would, too.
+pub(super) fn listening(arguments: &[&str]) -> Command {
+    let call = command(arguments);
+    if !cfg!(target_os = "linux") {
+        return call;
+    }
+    let mut listening = Command::new("env");
+    listening
+        .arg("--default-signal=INT,TERM,HUP")
+        .arg(call.get_program())
+        .args(call.get_args());
+    listening
+}
+
 pub(super) fn start(config: &Path, run: &Path, settings: &[&str]) -> Child {
-    command(&train(config, run, settings))
+    listening(&train(config, run, settings))
         .stderr(Stdio::null())
         .stdout(Stdio::null())
         .spawn()

@@ -1,6 +1,6 @@
 //! Signals let the work end cleanly, and two Ctrl-C at once.
 
-use super::resume::{learnt, start, train, wait_for_epochs};
+use super::resume::{learnt, listening, start, train, wait_for_epochs};
 use crate::common::{command, liseg, path, preprocessed, stderr, write_config};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -129,7 +129,7 @@ fn what_a_killed_run_left_is_removed_by_the_next() {
     let of_others = run.join("checkpoints/.liseg-0a1b2c3d-1.1.0.aBc123.tmp");
     std::fs::write(&of_others, "").unwrap();
     let settings = ["--set", "training.epochs=2000", "--resume"];
-    let mut child = command(&[&train(&config, &run, &[])[..], &settings].concat())
+    let mut child = listening(&[&train(&config, &run, &[])[..], &settings].concat())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
