@@ -34,7 +34,7 @@ pub fn line(text: &str) -> String {
     printable(&short).replace(['\n', '\t', '\r'], " ")
 }
 
-/// `text` as a cell of a table in CSV: a [`line`], behind an apostrophe where a spreadsheet would take it for a formula.
+/// `text` as a cell of a table in CSV: a [`line()`], behind an apostrophe where a spreadsheet would take it for a formula.
 pub fn cell(text: &str) -> String {
     let text = line(text);
     let is_formula = text.starts_with(['=', '+', '-', '@', '\'']) && text.parse::<f64>().is_err();
