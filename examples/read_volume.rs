@@ -59,7 +59,7 @@ fn main() -> Result<()> {
         written
             .volume
             .geometry()
-            .same_grid(&volume.geometry(), 1e-3)
+            .is_within(&volume.geometry(), 1e-3)
     );
     println!("the mask lies on the image's own grid");
     Ok(())

@@ -1,15 +1,17 @@
 //! Finds what is wrong with a data set before long work starts.
 
-use crate::{Case, Dataset, Error, Subset, check_extent, listing, mask};
+use crate::{
+    Case, Dataset, Error, Subset, bytes_of_voxels, check_extent, check_voxels, listing, mask,
+    side_by_side,
+};
 use liseg_mri::{mostly_non_finite, nifti};
-use liseg_volume::Geometry;
-use rayon::prelude::*;
+use liseg_volume::{GRID_TOLERANCE_MM, Geometry};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// How far, in millimetres, the corners of an image and its label may lie apart.
-pub const GRID_TOLERANCE_MM: f64 = 0.1;
+/// Bytes for every voxel of an image and its label.
+const VOXEL_BYTES: u64 = 5;
 
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -64,19 +66,20 @@ impl Dataset {
             file: case.files.first().cloned().unwrap_or_default(),
             message: case.error().to_string(),
         });
-        let per_case: Vec<Findings<'_>> = self
-            .cases()
-            .par_iter()
-            .map(|case| {
-                let mut findings = Findings {
-                    case,
-                    found: Vec::new(),
-                    foreground: None,
-                };
-                check(&mut findings);
-                findings
-            })
-            .collect();
+        let check = |case| {
+            let mut findings = Findings {
+                case,
+                found: Vec::new(),
+                foreground: None,
+            };
+            check(&mut findings);
+            findings
+        };
+        let per_case: Vec<Findings<'_>> = side_by_side(
+            self.cases(),
+            |case| bytes_of_voxels(&case.image, VOXEL_BYTES),
+            check,
+        );
         let nothing = self.nothing_to_learn(&per_case);
         let mut all: Vec<Finding> = refused
             .chain(notes)
@@ -156,8 +159,30 @@ impl Findings<'_> {
         }
     }
 
+    /// Whether the voxels of a file fit into memory; else there is a finding. What is wrong with a header is for its
+    /// reader to say.
+    fn fits(&mut self, file: &Path) -> bool {
+        let Ok(header) = nifti::read_header(file) else {
+            return true;
+        };
+        match check_voxels(file, &header, VOXEL_BYTES) {
+            Ok(()) => true,
+            Err(error) => {
+                if *file == self.case.image {
+                    self.spacing(&header);
+                }
+                self.add(Severity::Error, file, error.to_string());
+                false
+            }
+        }
+    }
+
     fn voxels(&mut self, dataset: &Dataset) {
         let case = self.case;
+        let files = [Some(&case.image), case.label.as_ref()];
+        if files.into_iter().flatten().any(|file| !self.fits(file)) {
+            return;
+        }
         let image = self.tried(&case.image, nifti::read_image(&case.image));
         if let Some(image) = &image {
             self.oddities(&case.image, &image.warnings);
@@ -216,16 +241,16 @@ impl Findings<'_> {
 
     /// Image and label must lie on one grid.
     fn grids(&mut self, label_file: &Path, image: Geometry, label: Geometry) {
-        let distance = image.corner_distance_mm(&label);
         if image.shape != label.shape {
             let message = format!(
                 "the label has shape {:?} (z, y, x) and its image {:?}",
                 label.shape, image.shape
             );
             self.add(Severity::Error, label_file, message);
-        } else if distance.is_nan() || distance > GRID_TOLERANCE_MM {
+        } else if !image.same_grid(&label) {
+            let distance = image.corner_distance_mm(&label);
             let message = format!(
-                "the label lies up to {distance:.2} mm away from its image; at most \
+                "the label lies up to {distance:.3} mm away from its image; at most \
                  {GRID_TOLERANCE_MM} mm are accepted"
             );
             self.add(Severity::Error, label_file, message);
@@ -351,7 +376,7 @@ mod tests {
             "{}",
             errors[0]
         );
-        assert!(values > 0 && errors[1].starts_with("case_1: the label lies up to 2.00 mm"));
+        assert!(values > 0 && errors[1].starts_with("case_1: the label lies up to 2.000 mm"));
         assert!(
             errors[2].starts_with("case_2: ") && errors[2].contains("NaN or infinite: too many")
         );

@@ -132,6 +132,27 @@ pub enum Error {
         /// The plan's spacing.
         spacing: Spacing,
     },
+    /// There is too little memory for the voxels of a file.
+    #[error(
+        "{}: {}×{}×{} voxels (z, y, x) take {:.1} GiB at least and {:.1} GiB are free: is it the right file? Else free \
+         some memory",
+        path.display(),
+        shape[0],
+        shape[1],
+        shape[2],
+        *needed as f64 / f64::from(1 << 30),
+        *available as f64 / f64::from(1 << 30)
+    )]
+    Voxels {
+        /// The file.
+        path: PathBuf,
+        /// Voxels along (z, y, x).
+        shape: [usize; 3],
+        /// Bytes that are needed at least.
+        needed: u64,
+        /// Bytes that are free.
+        available: u64,
+    },
     /// An array has another shape than the step needs.
     #[error("{what} has shape {found:?} (z, y, x) where {expected:?} is needed")]
     Shape {

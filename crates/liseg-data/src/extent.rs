@@ -5,7 +5,7 @@ use liseg_mri::nifti::Header;
 use std::path::Path;
 
 /// Spacings of MR and CT images in mm, with room to spare: from those of small animals to scout views.
-const USUAL_SPACING_MM: [f64; 2] = [0.01, 100.0];
+pub(crate) const USUAL_SPACING_MM: [f64; 2] = [0.01, 100.0];
 
 /// No body is longer, and no table.
 const LONGEST_MM: f64 = 2500.0;

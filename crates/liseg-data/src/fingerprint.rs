@@ -1,10 +1,9 @@
 //! What the training images of a data set look like.
 
-use crate::{Case, Dataset, Error, Result, Subset};
+use crate::{Case, Dataset, Error, Result, Subset, bytes_of_voxels, check_voxels, side_by_side};
 use liseg_mri::{crop::nonzero_region, nifti, replace_non_finite};
 use liseg_volume::Spacing;
 use ndarray::s;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::path::Path;
@@ -23,6 +22,12 @@ pub struct Fingerprint {
 /// Foreground voxels of all cases together that are looked at, at most: evenly spaced ones of each
 /// case beyond that.
 const FOREGROUND_VOXELS: usize = 20_000_000;
+
+/// Bytes for every voxel while a case is looked at, at least: the image before and after turning.
+const LEAST_BYTES: u64 = 8;
+
+/// And where it is turned and all of it is foreground: label, values inside the crop and of the foreground beside it.
+const USUAL_BYTES: u64 = 17;
 
 /// What one image looks like.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -82,12 +87,16 @@ impl Fingerprint {
     pub fn of_readable(dataset: &Dataset) -> Result<(Self, Vec<(String, Error)>)> {
         let labelled = dataset.subset(Subset::Labelled).count();
         let most = FOREGROUND_VOXELS / labelled.max(1);
-        let looked_at = dataset
+        let training: Vec<&Case> = dataset
             .cases()
-            .par_iter()
+            .iter()
             .filter(|case| case.subset != Subset::Test)
-            .map(|case| (&case.id, CaseFingerprint::of(case, most)))
-            .collect::<Vec<_>>();
+            .collect();
+        let looked_at = side_by_side(
+            &training,
+            |case| bytes_of_voxels(&case.image, USUAL_BYTES),
+            |case| (&case.id, CaseFingerprint::of(case, most)),
+        );
         let (mut cases, mut foreground) = (Vec::new(), Vec::new());
         let refused = dataset.refused().iter();
         let mut failed: Vec<(String, Error)> = refused
@@ -146,6 +155,7 @@ impl Fingerprint {
 impl CaseFingerprint {
     /// Looks at a case; returns some of its foreground intensities, at most `most`, as well.
     fn of(case: &Case, most: usize) -> Result<(Self, Vec<f32>)> {
+        check_voxels(&case.image, &nifti::read_header(&case.image)?, LEAST_BYTES)?;
         let mut image = nifti::read_image(&case.image)?.volume.to_canonical();
         replace_non_finite(&mut image.data_mut())?;
         let region = nonzero_region(image.data());
@@ -155,8 +165,9 @@ impl CaseFingerprint {
         let mut kept = Vec::new();
         let foreground_intensity = match &case.label {
             Some(path) => {
+                check_voxels(path, &nifti::read_header(path)?, 1)?;
                 let label = nifti::read_labels(path)?.volume.to_canonical();
-                if label.shape() != image.shape() {
+                if !image.geometry().same_grid(&label.geometry()) {
                     return Err(Error::Grid {
                         path: path.clone(),
                         expected: image.shape(),

@@ -86,7 +86,7 @@ pub use balance::Balance;
 pub use batch::{Batch, LabelledPatch, Origin, UnlabelledPatch};
 pub use capacity::PlanNetwork;
 pub use case_list::CaseAttributes;
-pub use check::{Finding, GRID_TOLERANCE_MM, Severity};
+pub use check::{Finding, Severity};
 pub use confine::confined;
 pub use dataset::{Case, Dataset, RefusedCase, Subset};
 pub use description::{DatasetDescription, DescriptionVersion, ListedCase};
@@ -97,8 +97,8 @@ pub use fingerprint::{CaseFingerprint, Fingerprint, IntensitySummary};
 pub use import::{
     ImportOptions, ImportReport, LabelRule, Layout, Placement, Remark, RemarkKind, Survey, import,
 };
-pub use loader::{Loader, LoaderConfig, LoaderStats};
-pub use memory::available_memory;
+pub use loader::{Loader, LoaderConfig, LoaderStats, MOST_WORKERS};
+pub use memory::{available_memory, bytes_of_voxels, check_voxels, side_by_side};
 pub use nnunet_plans::NnunetPlanner;
 pub use nnunet_v1::NnunetV1Stage;
 pub use phases::{SUB_TASKS, phases_of};

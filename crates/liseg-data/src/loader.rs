@@ -102,6 +102,46 @@ impl LoaderStats {
     }
 }
 
+/// Threads that make patches, at most.
+pub const MOST_WORKERS: usize = 1024;
+
+/// Refuses more threads than a machine has use for, and more batches ahead than `free` bytes have room for.
+fn check_ahead(config: &LoaderConfig, free: Option<u64>) -> Result<()> {
+    if config.workers > MOST_WORKERS {
+        let reason = format!(
+            "{} threads; expected at most {MOST_WORKERS}",
+            config.workers
+        );
+        return Err(Error::setting("workers", reason));
+    }
+    let product = |numbers: &[usize]| {
+        let numbers = numbers.iter().map(|&n| n as u64);
+        numbers.fold(1, u64::saturating_mul)
+    };
+    // Images in f32, labels in bytes; strong views beside the weak one.
+    let views = config.strong_views.saturating_add(1);
+    let bytes = (product(&[config.labelled, 5]))
+        .saturating_add(product(&[config.unlabelled, views, 4]))
+        .saturating_mul(product(&config.patch_size));
+    // The batch that is learnt from, and those that wait.
+    let ahead = config.prefetch.max(1).saturating_add(1) as u64;
+    let needed = bytes.saturating_mul(ahead);
+    match free {
+        Some(free) if needed > free => {
+            let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+            let reason = format!(
+                "{} batches ahead, of {:.2} GiB each, do not fit into the {:.1} GiB that are free; lower it, the batch or \
+                 the patch",
+                config.prefetch,
+                gib(bytes),
+                gib(free)
+            );
+            Err(Error::setting("prefetch", reason))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// An iterator over batches, in order of iterations.
 ///
 /// A patch depends on (seed, iteration, slot, configuration, store) alone: batches are the same
@@ -126,8 +166,9 @@ impl Loader {
     ///
     /// # Errors
     /// [`Error::Setting`] for a batch without patches, a stream without cases, a case that the store
-    /// does not have or that has no label for the labelled stream, a share outside 0 to 1, or strong
-    /// transforms that need more than the weak view;
+    /// does not have or that has no label for the labelled stream, a share outside 0 to 1, strong
+    /// transforms that need more than the weak view, more than [`MOST_WORKERS`], or batches made ahead that would not
+    /// fit into memory;
     /// [`Error::Shape`] for an empty patch; [`Error::Threads`] when threads cannot be started.
     pub fn new(
         store: Arc<CaseStore>,
@@ -151,6 +192,7 @@ impl Loader {
             0 => Vec::new(),
             _ => unlabelled_cases(&store, config.unlabelled_cases.as_deref())?,
         };
+        check_ahead(&config, crate::available_memory())?;
         let patch = config.patch_size;
         if pipelines.strong.initial_shape(patch) != patch {
             let reason = "the strong transforms move voxels; only intensity may differ";
@@ -346,6 +388,34 @@ mod tests {
     fn batches(store: &Arc<CaseStore>, config: LoaderConfig) -> Vec<Batch> {
         let loader = loader(store, config).unwrap();
         loader.map(|batch| batch.unwrap()).collect()
+    }
+
+    #[test]
+    fn queues_are_no_longer_than_memory_and_threads_no_more_than_machines_have() {
+        let config = LoaderConfig {
+            patch_size: [128; 3],
+            unlabelled: 1,
+            strong_views: 2,
+            prefetch: 3,
+            ..LoaderConfig::default()
+        };
+        // Two labelled patches and three views, four batches of them.
+        let needed = 4 * (2 * 5 + 3 * 4) * 128u64.pow(3);
+        check_ahead(&config, Some(needed)).unwrap();
+        check_ahead(&config, None).unwrap();
+        let refused = check_ahead(&config, Some(needed - 1)).unwrap_err();
+        assert!(refused.to_string().contains("`prefetch`"), "{refused}");
+        let store = store();
+        for (workers, prefetch, field) in [(1, usize::MAX, "`prefetch`"), (1 << 40, 1, "`workers`")]
+        {
+            let config = LoaderConfig {
+                workers,
+                prefetch,
+                ..super::tests::config()
+            };
+            let refused = loader(&store, config).unwrap_err().to_string();
+            assert!(refused.contains(field), "{refused}");
+        }
     }
 
     #[test]

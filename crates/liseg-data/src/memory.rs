@@ -4,6 +4,7 @@ use crate::{Error, Plan, Result};
 use liseg_mri::nifti::Header;
 use liseg_mri::resample::resampled_shape;
 use liseg_volume::{Geometry, Spacing};
+use rayon::prelude::*;
 use std::path::Path;
 use std::sync::{Condvar, Mutex, PoisonError};
 
@@ -38,6 +39,62 @@ pub(crate) fn needed(image: &Path, header: &Header, plan: &Plan) -> Result<u64> 
         }),
         _ => Ok(needed),
     }
+}
+
+/// Refuses a file whose voxels take more memory than is free, before any of them is read. `bytes` are those that are held
+/// for every voxel at once, at least.
+///
+/// # Errors
+/// [`Error::Voxels`].
+pub fn check_voxels(file: &Path, header: &Header, bytes: u64) -> Result<()> {
+    let needed = voxels_of(header).saturating_mul(bytes);
+    match available_memory() {
+        Some(available) if needed > available => Err(Error::Voxels {
+            path: file.to_owned(),
+            shape: header.geometry().shape,
+            needed,
+            available,
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn voxels_of(header: &Header) -> u64 {
+    let sides = header.geometry().shape.map(|n| n as u64);
+    sides.into_iter().fold(1, u64::saturating_mul)
+}
+
+/// Works on all items, on as many threads as rayon has; items of which so many might not fit into the free memory come
+/// after the others, one by one. Results are in the order of the items. `bytes` says what an item takes; it need not be
+/// exact.
+pub fn side_by_side<'a, T: Sync, R: Send>(
+    items: &'a [T],
+    bytes: impl Fn(&'a T) -> u64,
+    work: impl Fn(&'a T) -> R + Sync,
+) -> Vec<R> {
+    within(available_memory(), items, bytes, work)
+}
+
+fn within<'a, T: Sync, R: Send>(
+    free: Option<u64>,
+    items: &'a [T],
+    bytes: impl Fn(&'a T) -> u64,
+    work: impl Fn(&'a T) -> R + Sync,
+) -> Vec<R> {
+    let share = free.map_or(u64::MAX, |free| free / rayon::current_num_threads() as u64);
+    let (small, large): (Vec<usize>, Vec<usize>) =
+        (0..items.len()).partition(|&at| bytes(&items[at]) <= share);
+    let done = |at: usize| (at, work(&items[at]));
+    let mut results: Vec<(usize, R)> = small.into_par_iter().map(done).collect();
+    results.extend(large.into_iter().map(done));
+    results.sort_by_key(|(at, _)| *at);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+/// What the voxels of a file take at so many bytes each; nothing where its header cannot be read.
+pub fn bytes_of_voxels(file: &Path, bytes: u64) -> u64 {
+    let header = liseg_mri::nifti::read_header(file);
+    header.map_or(0, |header| voxels_of(&header).saturating_mul(bytes))
 }
 
 /// Shape and spacing of a grid once its axes are in canonical order.
@@ -169,5 +226,52 @@ mod tests {
         plan.spacing = Spacing::try_from([1e-4; 3]).unwrap();
         let message = needed(image, &header, &plan).unwrap_err().to_string();
         assert!(message.contains("are free"), "{message}");
+    }
+
+    #[test]
+    fn items_too_large_to_go_side_by_side_come_one_by_one() {
+        let (running, most) = (AtomicU64::new(0), AtomicU64::new(0));
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(4).build();
+        let sizes = [60, 1, 50, 2, 3, 70, 4];
+        let doubled = pool.unwrap().install(|| {
+            let work = |&size: &u64| {
+                let now = running.fetch_add(size, Ordering::SeqCst) + size;
+                most.fetch_max(now, Ordering::SeqCst);
+                std::thread::yield_now();
+                running.fetch_sub(size, Ordering::SeqCst);
+                2 * size
+            };
+            within(Some(100), &sizes, |&size| size, work)
+        });
+        assert_eq!(doubled, [120, 2, 100, 4, 6, 140, 8]);
+        let most = most.into_inner();
+        assert_eq!(most, 70, "large items ran beside others");
+    }
+
+    #[test]
+    fn voxels_that_do_not_fit_are_refused_unread() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vast.nii");
+        let image = liseg_volume::Volume::new(
+            ndarray::Array3::<u8>::zeros((2, 2, 2)),
+            liseg_volume::Affine::from_spacing(Spacing::ISOTROPIC_1MM),
+        );
+        liseg_mri::nifti::write_labels(&path, &image.unwrap(), None).unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        for axis in 0..3 {
+            let at = 42 + 2 * axis;
+            bytes[at..at + 2].copy_from_slice(&20_000i16.to_le_bytes());
+        }
+        std::fs::write(&path, &bytes).unwrap();
+        // A hole on the disk is long enough.
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        file.set_len(352 + 20_000u64.pow(3)).unwrap();
+        let header = liseg_mri::nifti::read_header(&path).unwrap();
+        let message = check_voxels(&path, &header, 1).unwrap_err().to_string();
+        assert!(
+            message.contains("vast.nii") && message.contains("7450.6 GiB"),
+            "{message}"
+        );
+        assert_eq!(bytes_of_voxels(&path, 2), 2 * 20_000u64.pow(3));
     }
 }

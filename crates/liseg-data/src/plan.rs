@@ -1,5 +1,6 @@
 //! The plan of a data set: the grid on which a network sees it.
 
+use crate::extent::USUAL_SPACING_MM;
 use crate::topology::{self, DOWNSAMPLINGS};
 use crate::{Error, IntensitySummary, Result, json};
 use liseg_mri::normalize::{
@@ -11,6 +12,15 @@ use ndarray::{ArrayView3, ArrayViewMut3};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
+
+/// Voxels of a patch along an axis, at most: no image of a body has more.
+const LONGEST_PATCH: usize = 4096;
+
+/// Voxels of a patch, at most: more than images of bodies have, and 1 GiB of floats.
+const LARGEST_PATCH: usize = 1 << 28;
+
+/// Patches per step, at most: hundreds of times what networks are trained with.
+const LARGEST_BATCH: usize = 1024;
 
 /// How intensities are normalised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -224,11 +234,19 @@ impl Plan {
             let reason = format!("it is {}; networks see RAS", self.orientation);
             return Err(Error::setting("orientation", reason));
         }
-        if self.batch_size == 0 {
-            return Err(Error::setting(
-                "batch_size",
-                "it is 0; at least 1 is needed",
-            ));
+        if !(1..=LARGEST_BATCH).contains(&self.batch_size) {
+            let reason = format!("it is {}; expected 1 to {LARGEST_BATCH}", self.batch_size);
+            return Err(Error::setting("batch_size", reason));
+        }
+        let [least, most] = USUAL_SPACING_MM;
+        if !self
+            .spacing
+            .zyx()
+            .iter()
+            .all(|mm| (least..=most).contains(mm))
+        {
+            let reason = format!("it is {}; expected {least} to {most} mm", self.spacing);
+            return Err(Error::setting("spacing", reason));
         }
         if let Some(stride) = self
             .pool_op_kernel_sizes
@@ -322,8 +340,17 @@ pub(crate) fn check_labels(labels: &BTreeMap<String, u8>) -> Result<(), String> 
     Ok(())
 }
 
-/// Checks that a patch is a positive multiple of the product of the strides.
+/// Checks that a patch is a positive multiple of the product of the strides, and no larger than images are.
 pub(crate) fn check_patch(patch: [usize; 3], strides: &[[usize; 3]]) -> Result<()> {
+    let voxels = patch
+        .iter()
+        .try_fold(1usize, |n, &side| n.checked_mul(side));
+    if patch.iter().any(|&side| side > LONGEST_PATCH) || voxels.is_none_or(|n| n > LARGEST_PATCH) {
+        let reason = format!(
+            "it is {patch:?} (z, y, x); expected at most {LONGEST_PATCH} voxels along an axis and {LARGEST_PATCH} in all"
+        );
+        return Err(Error::setting("patch_size", reason));
+    }
     let divisor = topology::divisor(strides);
     if (0..3).all(|a| patch[a] > 0 && patch[a].is_multiple_of(divisor[a])) {
         return Ok(());
@@ -414,6 +441,20 @@ mod tests {
             "{patch}"
         );
         assert!(message(|p| p.batch_size = 0).contains("`batch_size`"));
+        // Numbers that no memory has room for, before any is asked for.
+        assert!(message(|p| p.batch_size = usize::MAX).contains("1024"));
+        for patch in [[1 << 20, 32, 32], [2048, 2048, 2048], [usize::MAX - 31; 3]] {
+            let mut plan = testing::plan();
+            plan.patch_size = patch;
+            let refused = plan.validate().unwrap_err().to_string();
+            assert!(refused.contains("268435456 in all"), "{refused}");
+        }
+        for mm in [1e-6, 2000.0] {
+            let mut plan = testing::plan();
+            plan.spacing = Spacing::new(mm, 1.0, 1.0).unwrap();
+            let refused = plan.validate().unwrap_err().to_string();
+            assert!(refused.contains("0.01 to 100 mm"), "{refused}");
+        }
         assert!(message(|p| p.pool_op_kernel_sizes[0] = [0, 2, 2]).contains("[0, 2, 2]"));
         assert!(message(|p| p.orientation = "LPS".parse().unwrap()).contains("LPS"));
         assert!(message(|p| p.labels = BTreeMap::new()).contains("background"));

@@ -1,10 +1,13 @@
 //! Fills a store: preprocesses every training case of a data set, and resumes where it stopped.
 
-use crate::check::{GRID_TOLERANCE_MM, no_foreground, value_counts};
+use crate::check::{no_foreground, value_counts};
 use crate::memory::{self, Budget};
 use crate::preprocess::{preprocess_label, preprocess_volume};
 use crate::store::{self, Provenance, Record, StoredCase, StoredPrecision};
-use crate::{Case, Dataset, Error, Plan, Result, Subset, check_extent, foreground, json, listing};
+use crate::{
+    Case, Dataset, Error, Plan, Result, Subset, check_extent, check_voxels, foreground, json,
+    listing,
+};
 use liseg_mri::nifti;
 use liseg_volume::{LabelMap, Seed};
 use serde::{Deserialize, Serialize};
@@ -244,7 +247,7 @@ impl Work<'_> {
         let volume = nifti::read_image(&case.image)?.volume;
         if let (Some(label), Some(path)) = (&label, &case.label) {
             let (grid, other) = (volume.geometry(), label.geometry());
-            if !grid.same_grid(&other, GRID_TOLERANCE_MM) {
+            if !grid.same_grid(&other) {
                 return Err(Error::Grid {
                     path: path.clone(),
                     expected: grid.shape,
@@ -299,6 +302,7 @@ impl Work<'_> {
 
     /// A label whose values are all declared.
     fn read_label(&self, path: &Path) -> Result<LabelMap> {
+        check_voxels(path, &nifti::read_header(path)?, 1)?;
         let label = nifti::read_labels(path)?.volume;
         self.check_values(path, &label)?;
         Ok(label)

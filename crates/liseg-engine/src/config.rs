@@ -413,6 +413,9 @@ fn none_if_empty<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Pat
     Ok(path.filter(|path| !path.as_os_str().is_empty()))
 }
 
+/// Parts of a key at most: deeper tables would be walked by recursion.
+const DEEPEST_KEY: usize = 16;
+
 /// Puts `a.b.c=value` into a table.
 fn set(table: &mut toml::Table, setting: &str) -> Result<(), String> {
     let (key, value) = setting
@@ -424,6 +427,12 @@ fn set(table: &mut toml::Table, setting: &str) -> Result<(), String> {
         .and_then(|mut t| t.remove("v"))
         .unwrap_or_else(|| toml::Value::String(value.to_owned()));
     let mut parts: Vec<&str> = key.trim().split('.').collect();
+    if parts.len() > DEEPEST_KEY {
+        return Err(format!(
+            "its key has {} parts; no setting has more than {DEEPEST_KEY}",
+            parts.len()
+        ));
+    }
     let last = parts
         .pop()
         .filter(|l| !l.is_empty())
@@ -520,6 +529,16 @@ mod tests {
                 "{message}"
             );
         }
+    }
+
+    #[test]
+    fn a_key_is_no_deeper_than_settings_are() {
+        let deep = format!("{}=1", vec!["a"; 60_000].join("."));
+        let message = read("data = \"d\"\n", &[&deep]).unwrap_err().to_string();
+        assert!(message.contains("60000 parts"), "{message}");
+        // In a file the parser itself ends such a key.
+        let message = read(&deep, &[]).unwrap_err().to_string();
+        assert!(!message.is_empty() && !message.contains('\n'));
     }
 
     /// The keys of all values of a table, as in `training.epochs`.

@@ -7,11 +7,14 @@ pub(crate) use masks::Masks;
 
 use crate::{Error, Result};
 use judge::{Judged, Pair};
+use liseg_data::{bytes_of_voxels, side_by_side};
 use liseg_metrics::{Report, Settings};
-use rayon::prelude::*;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+/// Bytes for every voxel of a case that is judged: both masks, turned, and distances where surfaces are dense.
+const JUDGING_BYTES: u64 = 16;
 
 /// What a folder of predictions is compared with, and how.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,23 +68,24 @@ pub fn evaluate(what: &Evaluation, on_case: &(dyn Fn(usize, usize) + Sync)) -> R
         None => BTreeMap::new(),
     };
     let done = std::sync::atomic::AtomicUsize::new(0);
-    let judged: Vec<Judged> = cases
-        .par_iter()
-        .map(|case| {
-            let reference = references.get(case);
-            let name = reference.as_deref().map(|path| path.display().to_string());
-            let pair = Pair {
-                prediction: predictions.get(predictions.name_of(case).unwrap_or(case)),
-                name: name.unwrap_or_else(|_| what.references.join(case).display().to_string()),
-                group: groups.get(*case).cloned().unwrap_or_default(),
-                reference,
-            };
-            let judged = pair.judge(what);
-            let count = done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
-            on_case(count, cases.len());
-            judged
-        })
-        .collect();
+    let bytes = |case: &&str| {
+        let reference = references.get(case);
+        reference.map_or(0, |file| bytes_of_voxels(file, JUDGING_BYTES))
+    };
+    let judged: Vec<Judged> = side_by_side(&cases, bytes, |case| {
+        let reference = references.get(case);
+        let name = reference.as_deref().map(|path| path.display().to_string());
+        let pair = Pair {
+            prediction: predictions.get(predictions.name_of(case).unwrap_or(case)),
+            name: name.unwrap_or_else(|_| what.references.join(case).display().to_string()),
+            group: groups.get(*case).cloned().unwrap_or_default(),
+            reference,
+        };
+        let judged = pair.judge(what);
+        let count = done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
+        on_case(count, cases.len());
+        judged
+    });
     let mut report = Report {
         settings: what.settings,
         notes: notes_on_names(&predictions, &cases),

@@ -2,10 +2,10 @@
 
 use crate::evaluate::Masks;
 use crate::{Error, Result};
+use liseg_data::{bytes_of_voxels, check_voxels, side_by_side};
 use liseg_metrics::Mistakes;
-use liseg_mri::nifti::{read_image, read_labels};
+use liseg_mri::nifti::{read_header, read_image, read_labels};
 use liseg_volume::{LabelMap, Volume};
-use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -82,16 +82,18 @@ pub fn mistakes(
         .collect::<Result<Vec<_>>>()?;
     let done = std::sync::atomic::AtomicUsize::new(0);
     let cases: Vec<&str> = references.cases().collect();
-    let judged: Vec<Result<CaseMistakes, String>> = cases
-        .par_iter()
-        .map(|case| {
-            let reference = references.get(case);
-            let judged = reference.and_then(|reference| judge(case, reference, &networks, what));
-            let count = done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
-            on_case(count, cases.len());
-            judged
-        })
-        .collect();
+    let bytes = |case: &&str| {
+        let of_voxel = 4 * networks.len() as u64 + 1;
+        let reference = references.get(case);
+        reference.map_or(0, |file| bytes_of_voxels(file, of_voxel))
+    };
+    let judged: Vec<Result<CaseMistakes, String>> = side_by_side(&cases, bytes, |case| {
+        let reference = references.get(case);
+        let judged = reference.and_then(|reference| judge(case, reference, &networks, what));
+        let count = done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
+        on_case(count, cases.len());
+        judged
+    });
     let mut report = MistakesReport::default();
     for (case, judged) in cases.into_iter().zip(judged) {
         match judged {
@@ -126,6 +128,7 @@ fn judge(
     networks: &[(&Path, Masks)],
     what: &MistakesSettings,
 ) -> Result<CaseMistakes, String> {
+    check(reference, 1)?;
     let truth = read_labels(reference).map_err(|error| error.to_string())?;
     let truth = truth.volume;
     let name = format!("{case}_probability_{}", what.label);
@@ -170,6 +173,13 @@ fn read_map<'a>(
         ));
     }
     let file = files.get(name)?;
+    check(file, 4)?;
     let map = read_image(file).map_err(|error| error.to_string())?;
     Ok((file, map.volume))
+}
+
+/// Refuses a file whose voxels, at so many bytes, do not fit into memory.
+fn check(file: &Path, bytes: u64) -> Result<(), String> {
+    let header = read_header(file).map_err(|error| error.to_string())?;
+    check_voxels(file, &header, bytes).map_err(|error| error.to_string())
 }

@@ -16,13 +16,13 @@ pub struct RunFolder {
 
 /// What a run was made with, for those who want to repeat it.
 #[derive(Debug, Clone, Serialize)]
-struct Manifest {
+struct Manifest<'a> {
     liseg: &'static str,
     strategy: &'static str,
     device: String,
     precision: String,
     runtime: Runtime,
-    plan: serde_json::Value,
+    plan: &'a Plan,
     training_cases: Vec<String>,
     unlabelled_cases: Vec<String>,
     validation_cases: Vec<String>,
@@ -126,7 +126,7 @@ impl RunFolder {
         &self,
         strategy: &'static str,
         (device, precision): (String, String),
-        plan: serde_json::Value,
+        plan: &Plan,
         roles: &CaseRoles,
     ) -> Result<()> {
         let manifest = Manifest {
@@ -140,8 +140,7 @@ impl RunFolder {
             unlabelled_cases: roles.unlabelled.clone(),
             validation_cases: roles.validation.clone(),
         };
-        let text = serde_json::to_string_pretty(&manifest).unwrap_or_default();
-        write_file(&self.path.join("manifest.json"), text.as_bytes())
+        write_json(&self.path.join("manifest.json"), &manifest)
     }
 
     /// What was tried on validation to clean masks, and what it did.
@@ -151,8 +150,7 @@ impl RunFolder {
     ) -> Result<()> {
         let folder = self.path.join("validation");
         std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
-        let text = serde_json::to_string_pretty(decision).unwrap_or_default() + "\n";
-        write_file(&folder.join("postprocessing.json"), text.as_bytes())
+        write_json(&folder.join("postprocessing.json"), decision)
     }
 
     /// The strategy that the run was made with, from its manifest; `None` when there is none.
@@ -166,8 +164,9 @@ impl RunFolder {
     pub(crate) fn training_cases(&self) -> Result<Vec<String>> {
         let path = self.path.join("manifest.json");
         let text = liseg_file::read_text(&path).map_err(Error::io(&path))?;
-        let manifest: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-        serde_json::from_value(manifest["training_cases"].clone()).map_err(|e| Error::Run {
+        let training = serde_json::from_str(&text)
+            .and_then(|manifest: serde_json::Value| Vec::deserialize(&manifest["training_cases"]));
+        training.map_err(|e| Error::Run {
             path,
             reason: format!("it does not list the training cases: {e}"),
         })
@@ -204,7 +203,7 @@ impl RunFolder {
     pub(crate) fn append_metrics(&self, record: &EpochRecord) -> Result<()> {
         let path = self.metrics_file();
         let io = Error::io(path.clone());
-        let line = serde_json::to_string(record).unwrap_or_default() + "\n";
+        let line = json_text(&path, record)? + "\n";
         std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -235,9 +234,8 @@ impl RunFolder {
             .metrics()?
             .iter()
             .filter(|record| record.epoch < epoch)
-            .filter_map(|record| serde_json::to_string(record).ok())
-            .map(|line| line + "\n")
-            .collect();
+            .map(|record| Ok(json_text(&self.metrics_file(), record)? + "\n"))
+            .collect::<Result<_>>()?;
         write_file(&self.metrics_file(), kept.as_bytes())
     }
 }
@@ -287,7 +285,7 @@ impl Recorded {
     }
 }
 
-/// One line of `metrics.jsonl`.
+/// One line of `metrics.jsonl`. A loss or a norm that is not finite is written as `liseg_file::number` says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EpochRecord {
     /// Epoch, from 0.
@@ -297,8 +295,10 @@ pub struct EpochRecord {
     /// Learning rate of the last step.
     pub learning_rate: f64,
     /// Means over the epoch of everything the strategy logged, by name.
+    #[serde(with = "liseg_file::number")]
     pub terms: std::collections::BTreeMap<String, f64>,
     /// Mean norm of the gradients before clipping, of all networks together.
+    #[serde(with = "liseg_file::number")]
     pub gradient_norm: f64,
     /// Seconds the epoch took, validation left out.
     pub seconds: f64,
@@ -317,6 +317,7 @@ pub struct EpochRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_device_memory: Option<u64>,
     /// Mean Dice on the validation cases of every candidate, when the epoch validated.
+    #[serde(default, with = "liseg_file::number")]
     pub validation: Option<std::collections::BTreeMap<String, f64>>,
     /// Trouble that the sentinels saw.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -394,6 +395,17 @@ impl EpochRecord {
     }
 }
 
+/// A value as JSON in one line, for the file `path`.
+pub(crate) fn json_text(path: &Path, value: &impl Serialize) -> Result<String> {
+    serde_json::to_string(value).map_err(|e| Error::io(path)(e.into()))
+}
+
+/// Writes a value as JSON that people can read, whole or not at all.
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| Error::io(path)(e.into()))?;
+    write_file(path, (text + "\n").as_bytes())
+}
+
 /// Writes a file whole or not at all.
 pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     liseg_file::write(path, bytes).map_err(Error::io(path))
@@ -427,9 +439,9 @@ mod tests {
         let begun = roles(&["a", "b"], &["u"]);
         // Nothing is known of a run that was killed before its manifest was written.
         run.refuse_other_data(&plan(4.0, 16), &begun, true).unwrap();
-        let recorded = serde_json::to_value(plan(4.0, 16)).unwrap();
         let device = ("cpu".to_owned(), "f32".to_owned());
-        run.write_manifest("cps", device, recorded, &begun).unwrap();
+        run.write_manifest("cps", device, &plan(4.0, 16), &begun)
+            .unwrap();
         let told = |plan: &Plan, roles: &CaseRoles, unlabelled: bool| {
             let refused = run.refuse_other_data(plan, roles, unlabelled);
             refused
@@ -446,5 +458,37 @@ mod tests {
         let more = roles(&["a", "b"], &["u", "v"]);
         assert!(told(&same, &more, true).contains("1 unlabelled cases and are 2"));
         assert_eq!(told(&same, &more, false), "");
+    }
+
+    #[test]
+    fn a_loss_that_is_not_finite_stays_in_the_history() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunFolder::create(&folder.path().join("run"), &RunConfig::new("data")).unwrap();
+        let record = |epoch, loss| EpochRecord {
+            epoch,
+            iteration: epoch + 1,
+            learning_rate: 0.1,
+            terms: [("loss".to_owned(), loss)].into(),
+            gradient_norm: loss,
+            seconds: 1.0,
+            data_wait: 0.0,
+            preparing: 0.0,
+            parts: StepSeconds::default(),
+            peak_memory: None,
+            peak_device_memory: None,
+            validation: Some([("network".to_owned(), loss)].into()),
+            warnings: Vec::new(),
+        };
+        for (epoch, loss) in [(0, 0.5), (1, f64::NAN), (2, f64::INFINITY), (3, 0.25)] {
+            run.append_metrics(&record(epoch, loss)).unwrap();
+        }
+        run.forget_metrics_from(3).unwrap();
+        let history = run.metrics().unwrap();
+        let losses: Vec<f64> = history.iter().map(|record| record.terms["loss"]).collect();
+        assert_eq!(losses.len(), 3);
+        assert!(losses[1].is_nan() && losses[2].is_infinite());
+        assert!(history[2].gradient_norm.is_infinite());
+        let scored = history[1].validation.as_ref().unwrap();
+        assert!(scored["network"].is_nan());
     }
 }

@@ -1,6 +1,6 @@
 //! How far a run has come, beside the tensors in its checkpoint.
 
-use crate::run::StepSeconds;
+use crate::run::{StepSeconds, json_text};
 use crate::{Error, Result};
 use liseg_data::LoaderStats;
 use liseg_nn::GradientScaler;
@@ -12,19 +12,23 @@ use std::path::Path;
 const KEY: &str = "liseg_progress";
 
 /// How far a run has come. With the weights, the optimisers and the seed this is all there is to
-/// know: patches and augmentation follow from the iteration.
+/// know: patches and augmentation follow from the iteration. Losses and norms may be NaN or infinite; they are written
+/// as [`liseg_file::number`] says.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(crate) struct ProgressState {
     /// Steps taken.
     pub(crate) iteration: u64,
     /// Best mean validation Dice so far.
+    #[serde(default, with = "liseg_file::number")]
     pub(crate) best: Option<f64>,
     /// Sums over the steps of the epoch in progress, by name.
+    #[serde(with = "liseg_file::number")]
     pub(crate) sums: BTreeMap<String, f64>,
     /// In how many of these steps each was logged.
     #[serde(default)]
     pub(crate) counts: BTreeMap<String, u64>,
     /// Sum of the gradients' norms in the epoch in progress.
+    #[serde(with = "liseg_file::number")]
     pub(crate) gradient_norm: f64,
     /// Seconds spent in the epoch in progress.
     pub(crate) seconds: f64,
@@ -45,21 +49,29 @@ pub(crate) struct ProgressState {
 }
 
 impl ProgressState {
-    pub(crate) fn write_into(&self, facts: &mut BTreeMap<String, String>) {
-        facts.insert(
-            KEY.to_owned(),
-            serde_json::to_string(self).unwrap_or_default(),
-        );
+    /// Adds the progress to the facts of the checkpoint `path`.
+    pub(crate) fn write_into(
+        &self,
+        facts: &mut BTreeMap<String, String>,
+        path: &Path,
+    ) -> Result<()> {
+        facts.insert(KEY.to_owned(), json_text(path, self)?);
+        Ok(())
     }
 
     pub(crate) fn read_from(facts: &BTreeMap<String, String>, path: &Path) -> Result<Self> {
-        facts
-            .get(KEY)
-            .and_then(|text| serde_json::from_str(text).ok())
-            .ok_or_else(|| Error::Run {
-                path: path.to_owned(),
-                reason: "holds weights but no progress; it cannot be resumed".into(),
-            })
+        let refuse = |reason: String| Error::Run {
+            path: path.to_owned(),
+            reason,
+        };
+        let text = facts.get(KEY).ok_or_else(|| {
+            refuse("holds weights but no progress; it cannot be resumed".to_owned())
+        })?;
+        serde_json::from_str(text).map_err(|e| {
+            refuse(format!(
+                "its progress cannot be read, so it cannot be resumed: {e}"
+            ))
+        })
     }
 
     /// Adds what a step logged.
@@ -108,7 +120,7 @@ mod tests {
         state.add_terms(&BTreeMap::from([("supervised", 2.0)]));
         state.add_terms(&BTreeMap::from([("supervised", 4.0), ("pseudo", 0.5)]));
         let mut facts = BTreeMap::new();
-        state.write_into(&mut facts);
+        state.write_into(&mut facts, Path::new("last")).unwrap();
         let mut state = ProgressState::read_from(&facts, Path::new("last")).unwrap();
         state.add_terms(&BTreeMap::from([("supervised", 0.0), ("pseudo", 1.0)]));
         let means = state.means();
@@ -128,7 +140,7 @@ mod tests {
         };
         state.add_loading(&stats(250, 1000));
         let mut facts = BTreeMap::new();
-        state.write_into(&mut facts);
+        state.write_into(&mut facts, Path::new("last")).unwrap();
         let mut state = ProgressState::read_from(&facts, Path::new("last")).unwrap();
         state.add_loading(&stats(500, 3000));
         assert!((state.waited - 0.75).abs() < 1e-9 && (state.preparing - 4.0).abs() < 1e-9);
@@ -138,5 +150,31 @@ mod tests {
             ..ProgressState::default()
         };
         assert_eq!(state, fresh);
+    }
+
+    #[test]
+    fn losses_that_are_not_finite_survive_a_stop() {
+        let mut state = ProgressState {
+            iteration: 7,
+            best: Some(0.5),
+            gradient_norm: f64::INFINITY,
+            ..ProgressState::default()
+        };
+        state.add_terms(&BTreeMap::from([("supervised", f64::NAN), ("pseudo", 0.5)]));
+        let mut facts = BTreeMap::new();
+        state.write_into(&mut facts, Path::new("last")).unwrap();
+        let back = ProgressState::read_from(&facts, Path::new("last")).unwrap();
+        assert!(back.sums["supervised"].is_nan() && back.gradient_norm.is_infinite());
+        assert_eq!(
+            (back.iteration, back.best, back.sums["pseudo"]),
+            (7, Some(0.5), 0.5)
+        );
+        // As LiSeg wrote it before.
+        let old = facts[KEY]
+            .replace(r#""NaN""#, "null")
+            .replace(r#""Infinity""#, "null");
+        facts.insert(KEY.to_owned(), old);
+        let back = ProgressState::read_from(&facts, Path::new("last")).unwrap();
+        assert!(back.sums["supervised"].is_nan() && back.gradient_norm.is_nan());
     }
 }

@@ -189,11 +189,10 @@ impl<'a> Trainer<'a> {
         } else {
             RunFolder::create(&options.folder, config)?
         };
-        let plan_json = serde_json::to_value(&plan).unwrap_or_default();
         folder.write_manifest(
             strategy.name(),
             describe(config.precision, device),
-            plan_json,
+            &plan,
             &roles,
         )?;
         let mut trainer = Self {

@@ -12,7 +12,7 @@
 //! kill leaves behind.
 //!
 //! [`open`], [`read`] and [`read_text`] read files and refuse what is none, which may never end. [`text`] makes text that
-//! came out of files fit to be shown.
+//! came out of files fit to be shown, [`mod@number`] keeps numbers that JSON has no form for.
 //!
 //! ```
 //! # fn main() -> std::io::Result<()> {
@@ -31,6 +31,7 @@
 
 mod kill;
 mod leftover;
+pub mod number;
 mod place;
 mod source;
 pub mod text;

@@ -3,7 +3,7 @@
 use crate::centre::centre_distance;
 use crate::confusion::{Counts, compare};
 use crate::{CaseMetrics, Convention, Empty, Error, MeanRule, Measure, Result, SurfaceDistances};
-use liseg_volume::{Geometry, LabelMap};
+use liseg_volume::{GRID_TOLERANCE_MM, Geometry, LabelMap};
 use serde::{Deserialize, Serialize};
 
 /// How cases are judged.
@@ -25,20 +25,21 @@ pub struct Settings {
     pub nsd_tolerance_mm: f64,
     /// What a report shows where a measure is undefined.
     pub empty: EmptyPolicy,
-    /// How far apart, in millimetres, prediction and reference may place the same corner voxel.
+    /// How far apart, in millimetres, prediction and reference may place the same corner voxel. A
+    /// larger one judges masks of tools that round their grids more; measures are taken on the grid of
+    /// the reference.
     pub grid_tolerance_mm: f64,
 }
 
 impl Default for Settings {
     /// MONAI's convention; NSD at 3 mm as in TotalSegmentator (FLARE takes 5 mm for the liver);
-    /// the worst value for empty predictions; grids within 0.01 mm, far below a voxel and above
-    /// what f32 headers lose.
+    /// the worst value for empty predictions; grids within [`GRID_TOLERANCE_MM`] as everywhere.
     fn default() -> Self {
         Self {
             convention: Convention::default(),
             nsd_tolerance_mm: 3.0,
             empty: EmptyPolicy::default(),
-            grid_tolerance_mm: 0.01,
+            grid_tolerance_mm: GRID_TOLERANCE_MM,
         }
     }
 }
@@ -154,7 +155,7 @@ pub(crate) fn same_grid(
         return Err(Error::Shape { expected, found });
     }
     let distance_mm = reference.corner_distance_mm(prediction);
-    if distance_mm > tolerance_mm {
+    if !reference.is_within(prediction, tolerance_mm) {
         return Err(Error::Grid {
             distance_mm,
             tolerance_mm,
@@ -433,8 +434,13 @@ mod tests {
         let shifted = map(Array3::ones((3, 4, 5)), 1.0);
         let error = evaluate_case(&shifted, &a, 1, &Settings::default()).unwrap_err();
         assert!(matches!(error, Error::Grid { .. }), "{error}");
-        let nearly = map(Array3::ones((3, 4, 5)), 0.001);
+        let nearly = map(Array3::ones((3, 4, 5)), 0.9 * GRID_TOLERANCE_MM);
         assert!(evaluate_case(&nearly, &a, 1, &Settings::default()).is_ok());
+        let strict = Settings {
+            grid_tolerance_mm: 0.01,
+            ..Settings::default()
+        };
+        assert!(evaluate_case(&nearly, &a, 1, &strict).is_err());
         let cut = map(Array3::ones((3, 4, 4)), 0.0);
         let error = evaluate_case(&cut, &a, 1, &Settings::default()).unwrap_err();
         assert!(matches!(error, Error::Shape { .. }), "{error}");

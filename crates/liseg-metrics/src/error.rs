@@ -70,7 +70,7 @@ pub enum Error {
     },
     /// Prediction and reference have one shape but lie at different places.
     #[error(
-        "prediction and reference lie up to {distance_mm:.2} mm apart, more than {tolerance_mm} mm; \
+        "prediction and reference lie up to {distance_mm:.3} mm apart, more than {tolerance_mm} mm; \
          resample the prediction to the grid of the reference"
     )]
     Grid {

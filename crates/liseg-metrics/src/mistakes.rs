@@ -1,8 +1,8 @@
 //! What a network has wrong, and of how much of it it is sure: what a threshold on pseudo labels lets through.
 
 use crate::case::same_grid;
-use crate::{Error, Result, Settings};
-use liseg_volume::{LabelMap, Volume};
+use crate::{Error, Result};
+use liseg_volume::{GRID_TOLERANCE_MM, LabelMap, Volume};
 use ndarray::{ArrayView2, Axis};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -180,8 +180,7 @@ where
     S: Add<Output = S> + Default + Send,
 {
     for map in maps {
-        let tolerance_mm = Settings::default().grid_tolerance_mm;
-        same_grid(&map.geometry(), &reference.geometry(), tolerance_mm)?;
+        same_grid(&map.geometry(), &reference.geometry(), GRID_TOLERANCE_MM)?;
     }
     let slices = (0..reference.shape()[0]).into_par_iter();
     let counted = slices.map(|z| {

@@ -83,15 +83,8 @@ pub fn tensor_to_array4(tensor: &Tensor) -> Result<Array4<f32>> {
         });
     };
     let shape = (c as usize, z as usize, y as usize, x as usize);
-    let host = tensor
-        .f_to_kind(Kind::Float)?
-        .f_to_device(Device::Cpu)?
-        .f_contiguous()?;
-    let mut array = Array4::zeros(shape);
-    if let Some(slice) = array.as_slice_mut() {
-        host.f_copy_data(slice, host.numel())?;
-    }
-    Ok(array)
+    let values = values(tensor, Kind::Float, 0.0f32)?;
+    Array4::from_shape_vec(shape, values).map_err(|_| other_count(size))
 }
 
 /// An integer tensor `[z, y, x]` with values 0..=255 as a label array.
@@ -107,15 +100,28 @@ pub fn tensor_to_labels(tensor: &Tensor) -> Result<Array3<u8>> {
             found: size,
         });
     };
+    let values = values(tensor, Kind::Uint8, 0u8)?;
+    let shape = (z as usize, y as usize, x as usize);
+    Array3::from_shape_vec(shape, values).map_err(|_| other_count(size))
+}
+
+/// The values of a tensor as `kind`, in the order of a contiguous one.
+fn values<T: tch::kind::Element + Copy>(tensor: &Tensor, kind: Kind, zero: T) -> Result<Vec<T>> {
     let host = tensor
-        .f_to_kind(Kind::Uint8)?
+        .f_to_kind(kind)?
         .f_to_device(Device::Cpu)?
         .f_contiguous()?;
-    let mut array = Array3::zeros((z as usize, y as usize, x as usize));
-    if let Some(slice) = array.as_slice_mut() {
-        host.f_copy_data(slice, host.numel())?;
+    let mut values = vec![zero; host.numel()];
+    host.f_copy_data(&mut values, host.numel())?;
+    Ok(values)
+}
+
+fn other_count(found: Vec<i64>) -> Error {
+    Error::Shape {
+        what: "tensor".into(),
+        expected: "as many values as its shape says".into(),
+        found,
     }
-    Ok(array)
 }
 
 fn common_shape(what: &str, shapes: impl Iterator<Item = Vec<usize>>) -> Result<Vec<i64>> {

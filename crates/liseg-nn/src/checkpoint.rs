@@ -1,12 +1,13 @@
 //! Named tensors in safetensors files, written atomically.
 
+mod digests;
+
 use crate::{Error, Result};
-use liseg_weights::{NumberFormat, Numbers, Refusal, Safetensors};
-use safetensors::tensor::{Dtype, View};
-use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use digests::Digests;
+use liseg_weights::{NumberFormat, Numbers, Safetensors};
+use safetensors::tensor::{Dtype, TensorInfo};
+use std::collections::BTreeMap;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
@@ -27,106 +28,130 @@ const FORMATS: [(Kind, Dtype); 10] = [
     (Kind::Bool, Dtype::BOOL),
 ];
 
-/// A tensor on its way into a file.
-struct Stored<'a> {
-    tensor: &'a Tensor,
-    dtype: Dtype,
-    shape: Vec<usize>,
+/// How the facts begin in whose names LiSeg keeps what it knows of its own checkpoints: of those without digests
+/// it warns.
+const OWN_FACTS: &str = "liseg_";
+
+/// The head of a safetensors file.
+#[derive(serde::Serialize)]
+struct Header<'a> {
+    #[serde(rename = "__metadata__")]
+    facts: BTreeMap<String, String>,
+    #[serde(flatten)]
+    tensors: BTreeMap<&'a str, TensorInfo>,
 }
 
-impl View for Stored<'_> {
-    fn dtype(&self) -> Dtype {
-        self.dtype
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        let mut bytes = vec![0u8; self.data_len()];
-        // A failure to copy leaves zeros; `write` has checked that the tensor can be copied.
-        if let Ok(host) = self
-            .tensor
-            .f_to_device(Device::Cpu)
-            .and_then(|t| t.f_contiguous())
-        {
-            let _ = host.f_copy_data_u8(&mut bytes, host.numel());
-        }
-        Cow::Owned(bytes)
-    }
-
-    fn data_len(&self) -> usize {
-        self.tensor.numel() * self.dtype.bitsize() / 8
-    }
-}
-
-/// Writes tensors and text facts to `path`; an interruption leaves the old file or the new one and nothing in
-/// between.
+/// Writes tensors, text facts and digests of both to `path`; an interruption leaves the old file or the new one and
+/// nothing in between. The same tensors and facts give the same file, to the byte.
 ///
 /// # Errors
-/// [`Error::Io`] naming the file; [`Error::Checkpoint`] for a number format that has no name in
-/// safetensors.
+/// [`Error::Io`] naming the file; [`Error::Checkpoint`] for a number format that has no name in safetensors, and
+/// for a tensor that cannot be copied from its device.
 pub fn write(path: &Path, tensors: &TensorMap, facts: &BTreeMap<String, String>) -> Result<()> {
-    let io = |source| Error::Io {
+    let (order, infos) = layout(path, tensors)?;
+    let mut header = Header {
+        facts: facts.clone(),
+        tensors: infos,
+    };
+    let mut digests = Digests::unknown(tensors.keys());
+    let mut failed = None;
+    let made = liseg_file::write_with(path, |file| {
+        // Digests are known when the tensors are written; until then their place is kept.
+        digests.clone().add_to(&mut header.facts)?;
+        let mut text = serde_json::to_vec(&header)?;
+        let length = text.len().next_multiple_of(8);
+        text.resize(length, b' ');
+        file.write_all(&(length as u64).to_le_bytes())?;
+        file.write_all(&text)?;
+        for &Placed { name, tensor, kind } in &order {
+            let bytes = match bytes_of(tensor) {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    failed = Some((name, error));
+                    return Err(std::io::Error::other("a tensor cannot be copied"));
+                }
+            };
+            digests.set(name, digests::of_tensor(kind, &tensor.size(), &bytes));
+            file.write_all(&bytes)?;
+        }
+        digests.add_to(&mut header.facts)?;
+        let mut text = serde_json::to_vec(&header)?;
+        text.resize(length, b' ');
+        file.seek(SeekFrom::Start(8))?;
+        file.write_all(&text)
+    });
+    if let Some((name, error)) = failed {
+        let reason = format!("`{name}` cannot be copied: {error}");
+        return Err(damaged(path, reason));
+    }
+    made.map_err(|source| Error::Io {
         path: path.to_owned(),
         source,
-    };
-    let damaged = |reason: String| Error::Checkpoint {
-        path: path.to_owned(),
-        reason,
-    };
-    let mut stored = Vec::with_capacity(tensors.len());
+    })
+}
+
+/// A tensor on its way into a file.
+struct Placed<'a> {
+    name: &'a str,
+    tensor: &'a Tensor,
+    kind: Kind,
+}
+
+/// Where tensors lie in the file: as the library writes them, wide numbers first, so that each lies at a multiple of
+/// its width, then by name.
+fn layout<'a>(
+    path: &Path,
+    tensors: &'a TensorMap,
+) -> Result<(Vec<Placed<'a>>, BTreeMap<&'a str, TensorInfo>)> {
+    let mut order = Vec::with_capacity(tensors.len());
     for (name, tensor) in tensors {
         let kind = tensor.f_kind()?;
         let dtype = FORMATS.iter().find(|(k, _)| *k == kind).map(|(_, d)| *d);
-        let dtype = dtype.ok_or_else(|| damaged(format!("cannot store `{name}` as {kind:?}")))?;
-        let shape = tensor.size().into_iter().map(|n| n as usize).collect();
-        stored.push((
-            name.as_str(),
-            Stored {
-                tensor,
-                dtype,
-                shape,
-            },
-        ));
+        let refused = || damaged(path, format!("cannot store `{name}` as {kind:?}"));
+        order.push((dtype.ok_or_else(refused)?, name.as_str(), tensor, kind));
     }
-    let facts: HashMap<String, String> = facts.clone().into_iter().collect();
-    liseg_file::make_with(path, |there| {
-        safetensors::serialize_to_file(stored, Some(facts), there)
-            .map_err(std::io::Error::other)?;
-        order_header(&File::options().read(true).write(true).open(there)?)
-    })
-    .map_err(io)
+    order.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(b.1)));
+    let mut at = 0;
+    let mut infos = BTreeMap::new();
+    for &(dtype, name, tensor, kind) in &order {
+        let end = at + tensor.numel() * kind.elt_size_in_bytes();
+        let shape = tensor.size().into_iter().map(|n| n as usize).collect();
+        let data_offsets = (at, end);
+        let info = TensorInfo {
+            dtype,
+            shape,
+            data_offsets,
+        };
+        infos.insert(name, info);
+        at = end;
+    }
+    let order = order
+        .into_iter()
+        .map(|(_, name, tensor, kind)| Placed { name, tensor, kind });
+    Ok((order.collect(), infos))
 }
 
-/// The head of a safetensors file.
-#[derive(serde::Serialize, serde::Deserialize)]
-struct Header {
-    #[serde(rename = "__metadata__", default)]
-    facts: BTreeMap<String, String>,
-    #[serde(flatten)]
-    tensors: BTreeMap<String, safetensors::tensor::TensorInfo>,
+/// The numbers of a tensor on any device, in the order of a contiguous one.
+///
+/// # Errors
+/// When libtorch fails.
+pub fn bytes_of(tensor: &Tensor) -> Result<Vec<u8>> {
+    let host = tensor.f_to_device(Device::Cpu)?.f_contiguous()?;
+    let mut bytes = vec![0u8; host.numel() * host.f_kind()?.elt_size_in_bytes()];
+    host.f_copy_data_u8(&mut bytes, host.numel())?;
+    Ok(bytes)
 }
 
-/// Puts the facts and tensors of a header in the order of their names: the library writes facts in another
-/// order each time, and the same run shall give the same file, to the byte.
-fn order_header(mut file: &File) -> std::io::Result<()> {
-    let mut length = [0; 8];
-    file.seek(SeekFrom::Start(0))?;
-    file.read_exact(&mut length)?;
-    let mut text = vec![0; u64::from_le_bytes(length) as usize];
-    file.read_exact(&mut text)?;
-    let header: Header = serde_json::from_slice(&text)?;
-    let mut ordered = serde_json::to_vec(&header)?;
-    // The same words in another order, behind which the library has put blanks.
-    ordered.resize(text.len(), b' ');
-    file.seek(SeekFrom::Start(8))?;
-    file.write_all(&ordered)
+fn damaged(path: &Path, reason: impl ToString) -> Error {
+    Error::Checkpoint {
+        path: path.to_owned(),
+        reason: reason.to_string(),
+    }
 }
 
 /// Reads all tensors (onto the CPU) and the text facts of a file. Memory is that of the tensors and one
-/// more, and no length is believed before the file was seen to have it.
+/// more, and no length is believed before the file was seen to have it. Tensors and facts are compared with the
+/// digests that [`write()`] has put into the file; of a checkpoint of LiSeg's without digests a warning is given.
 ///
 /// # Errors
 /// [`Error::Io`] when it cannot be read; [`Error::Checkpoint`] when it is damaged.
@@ -135,8 +160,7 @@ pub fn read(path: &Path) -> Result<(TensorMap, BTreeMap<String, String>)> {
 }
 
 /// [`read`], of the tensors alone whose names begin with one of the strings that `beginnings` makes of the
-/// facts, or of all when it makes none; the others take no memory. Damage anywhere in the file is still an
-/// error.
+/// facts, or of all when it makes none; the others take no memory and are not compared with their digests.
 ///
 /// # Errors
 /// As [`read`].
@@ -144,31 +168,42 @@ pub fn read_beginning(
     path: &Path,
     beginnings: impl FnOnce(&BTreeMap<String, String>) -> Option<Vec<String>>,
 ) -> Result<(TensorMap, BTreeMap<String, String>)> {
-    let damaged = |refusal: Refusal| Error::Checkpoint {
-        path: path.to_owned(),
-        reason: refusal.to_string(),
-    };
+    let refuse = |refusal: &dyn std::fmt::Display| damaged(path, refusal);
     let file = liseg_file::open(path).map_err(|source| Error::Io {
         path: path.to_owned(),
         source,
     })?;
-    let mut file = Safetensors::open(file).map_err(damaged)?;
-    let facts = file.facts();
+    let mut file = Safetensors::open(file).map_err(|e| refuse(&e))?;
+    let mut facts = file.facts();
+    let digests = Digests::take_from(&mut facts).map_err(|e| refuse(&e))?;
+    if digests.is_none() && facts.keys().any(|fact| fact.starts_with(OWN_FACTS)) {
+        let path = path.display();
+        tracing::warn!(
+            "{path}: written by an older LiSeg without digests, so that damage to it may not show"
+        );
+    }
     let beginnings = beginnings(&facts);
     let wanted = |name: &str| {
         let mut any = beginnings.iter().flatten();
         beginnings.is_none() || any.any(|beginning| name.starts_with(beginning.as_str()))
     };
     let mut tensors = TensorMap::new();
-    while let Some((name, numbers)) = file.next_of(wanted).map_err(damaged)? {
+    while let Some((name, numbers)) = file.next_of(wanted).map_err(|e| refuse(&e))? {
+        if let Some(digests) = &digests {
+            let digest = digests::of_tensor(kind(numbers.format), &numbers.size, &numbers.bytes);
+            digests.check(&name, &digest).map_err(|e| refuse(&e))?;
+        }
         tensors.insert(name, tensor_of(numbers)?);
+    }
+    if let Some(digests) = &digests {
+        let complete = digests.check_complete(&tensors, wanted);
+        complete.map_err(|e| refuse(&e))?;
     }
     Ok((tensors, facts))
 }
 
-/// The numbers of a file as a tensor on the CPU, contiguous, in their number format.
-pub(crate) fn tensor_of(numbers: Numbers) -> Result<Tensor> {
-    let kind = match numbers.format {
+fn kind(format: NumberFormat) -> Kind {
+    match format {
         NumberFormat::F32 => Kind::Float,
         NumberFormat::F64 => Kind::Double,
         NumberFormat::F16 => Kind::Half,
@@ -179,7 +214,12 @@ pub(crate) fn tensor_of(numbers: Numbers) -> Result<Tensor> {
         NumberFormat::I8 => Kind::Int8,
         NumberFormat::U8 => Kind::Uint8,
         NumberFormat::Bool => Kind::Bool,
-    };
+    }
+}
+
+/// The numbers of a file as a tensor on the CPU, contiguous, in their number format.
+pub(crate) fn tensor_of(numbers: Numbers) -> Result<Tensor> {
+    let kind = kind(numbers.format);
     if numbers.size.contains(&0) {
         return Ok(Tensor::f_zeros(&numbers.size, (kind, Device::Cpu))?);
     }
@@ -204,10 +244,7 @@ pub fn content_hash(tensors: &TensorMap) -> Result<String> {
         let kind = tensor.f_kind()?;
         let about = format!("{name}\0{kind:?}\0{:?}\0", tensor.size());
         hasher.update(about.as_bytes());
-        let host = tensor.f_to_device(Device::Cpu)?.f_contiguous()?;
-        let mut bytes = vec![0u8; host.numel() * kind.elt_size_in_bytes()];
-        host.f_copy_data_u8(&mut bytes, host.numel())?;
-        hasher.update(&bytes);
+        hasher.update(&bytes_of(tensor)?);
     }
     Ok(hasher.finalize().to_hex().to_string())
 }
@@ -287,5 +324,81 @@ mod tests {
             let message = read(&path).unwrap_err().to_string();
             assert!(message.contains("cut.safetensors"), "{message}");
         }
+    }
+
+    /// A file of two tensors and a fact, and where its numbers begin.
+    fn written(folder: &Path) -> (std::path::PathBuf, usize) {
+        let path = folder.join("a.safetensors");
+        let tensor = |value: f32| Tensor::from_slice(&[value; 4]);
+        let map = TensorMap::from([
+            ("body.w".to_owned(), tensor(1.0)),
+            ("head.w".to_owned(), tensor(2.0)),
+        ]);
+        let facts = BTreeMap::from([("liseg_model".to_owned(), "twelve".to_owned())]);
+        write(&path, &map, &facts).unwrap();
+        let start: [u8; 8] = std::fs::read(&path).unwrap()[..8].try_into().unwrap();
+        (path, 8 + u64::from_le_bytes(start) as usize)
+    }
+
+    #[test]
+    fn a_changed_byte_anywhere_is_damage() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, numbers) = written(folder.path());
+        let sound = std::fs::read(&path).unwrap();
+        read(&path).unwrap();
+        let header = String::from_utf8(sound[..numbers].to_vec()).unwrap();
+        let start = header.find("liseg_blake3").unwrap();
+        let name = start..start + "liseg_blake3".len();
+        for at in 8..sound.len() {
+            // Under another name the digests are one more fact, and the file is as those of before.
+            if name.contains(&at) {
+                continue;
+            }
+            let mut bytes = sound.clone();
+            bytes[at] ^= 1;
+            std::fs::write(&path, &bytes).unwrap();
+            assert!(read(&path).is_err(), "byte {at} of {}", sound.len());
+        }
+    }
+
+    #[test]
+    fn damage_is_named_where_it_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, numbers) = written(folder.path());
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[numbers + 16] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        let message = read(&path).unwrap_err().to_string();
+        assert!(message.contains("a.safetensors"), "{message}");
+        assert!(message.contains("`head.w` changed since"), "{message}");
+        let some = |name: &str| read_beginning(&path, |_| Some(vec![name.to_owned()]));
+        assert_eq!(some("body").unwrap().0.len(), 1);
+        assert!(some("head").is_err());
+    }
+
+    #[test]
+    fn files_without_digests_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("old.safetensors");
+        let facts = [("liseg_model".to_owned(), "twelve".to_owned())];
+        let numbers = [1u8, 2, 3, 4];
+        let view = safetensors::tensor::TensorView::new(Dtype::U8, vec![4], &numbers).unwrap();
+        safetensors::serialize_to_file([("w", view)], Some(facts.clone().into()), &path).unwrap();
+        let (tensors, found) = read(&path).unwrap();
+        assert_eq!(found, BTreeMap::from(facts));
+        assert!(tensors["w"].equal(&Tensor::from_slice(&numbers)));
+    }
+
+    #[test]
+    fn what_cannot_be_copied_is_no_file_of_zeros() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sparse.safetensors");
+        // It has a shape, and no numbers in a row.
+        let sparse = Tensor::eye(2, (Kind::Float, Device::Cpu)).to_sparse_sparse_dim(2);
+        let map = TensorMap::from([("w".to_owned(), sparse)]);
+        let message = write(&path, &map, &BTreeMap::new()).unwrap_err();
+        let message = message.to_string();
+        assert!(message.contains("`w` cannot be copied"), "{message}");
+        assert!(!path.exists());
     }
 }

@@ -81,6 +81,8 @@ fn hostile_files_are_refused_by_name_and_run_nothing() {
         .unwrap_err()
         .to_string();
     assert!(message.contains("claim far more"), "{message}");
+    let message = Weights::read(&file("strided.pth")).unwrap_err().to_string();
+    assert!(message.contains("read many times"), "{message}");
 }
 
 #[test]

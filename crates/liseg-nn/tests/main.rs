@@ -8,6 +8,8 @@
     reason = "a test fails by panicking, and says why"
 )]
 
+#[cfg(target_os = "linux")]
+mod blocks;
 mod files;
 mod loss_properties;
 mod nnunet_reference;

@@ -4,8 +4,6 @@ use crate::{Arrangement, Error, Layout, MAX_SIDE, Picture, Plane, Result};
 use liseg_volume::{LabelMap, Volume};
 use ndarray::{ArrayView2, ArrayView3, Axis};
 
-/// Largest distance between the corners of a mask and of its image, in millimetres.
-const TOLERANCE_MM: f64 = 0.1;
 /// Black pixels between sections.
 const GAP: usize = 4;
 /// Percentiles are taken from at most about this many voxels, evenly spread.
@@ -27,7 +25,7 @@ pub fn overlay(
 ) -> Result<Picture> {
     layout.check()?;
     for (index, (mask, _)) in outlines.iter().enumerate() {
-        if !volume.geometry().same_grid(&mask.geometry(), TOLERANCE_MM) {
+        if !volume.geometry().same_grid(&mask.geometry()) {
             return Err(Error::Grid {
                 index,
                 expected: volume.shape(),

@@ -11,8 +11,13 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     liseg_file::write(path, bytes).map_err(Error::write(path))
 }
 
-/// One row per evaluation, case and label. An undefined value is an empty field.
-pub(crate) fn cases_csv(evaluations: &[Evaluation]) -> Vec<u8> {
+/// Writes one row per evaluation, case and label. An undefined value is an empty field.
+pub(crate) fn write_cases(path: &Path, evaluations: &[Evaluation]) -> Result<()> {
+    let table = cases_csv(evaluations).map_err(|e| Error::write(path)(e.into()))?;
+    write(path, &table)
+}
+
+fn cases_csv(evaluations: &[Evaluation]) -> csv::Result<Vec<u8>> {
     let kinds = group_kinds(evaluations);
     let mut table = csv::Writer::from_writer(Vec::new());
     let header = ["evaluation", "case"]
@@ -21,8 +26,7 @@ pub(crate) fn cases_csv(evaluations: &[Evaluation]) -> Vec<u8> {
     let header = header
         .chain(["label", "outcome"])
         .chain(Measure::ALL.map(Measure::name));
-    // All records have as many fields as the header and memory does not fail, so nor do these.
-    let _ = table.write_record(header.chain(["reasons", "prediction_file", "reference_file"]));
+    table.write_record(header.chain(["reasons", "prediction_file", "reference_file"]))?;
     for evaluation in evaluations {
         for case in &evaluation.cases {
             for (label, metrics) in &case.metrics {
@@ -41,9 +45,9 @@ pub(crate) fn cases_csv(evaluations: &[Evaluation]) -> Vec<u8> {
                 record.push(cell(&reasons.collect::<Vec<_>>().join("; ")));
                 record.push(cell(case.prediction_file.as_deref().unwrap_or_default()));
                 record.push(cell(&case.reference_file));
-                let _ = table.write_record(record);
+                table.write_record(record)?;
             }
         }
     }
-    table.into_inner().unwrap_or_default()
+    Ok(table.into_inner().map_err(|e| e.into_error())?)
 }

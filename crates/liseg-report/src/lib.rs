@@ -142,7 +142,7 @@ pub fn write_report(spec: &ReportSpec, folder: &Path) -> Result<PathBuf> {
             &overlays,
         )?);
     }
-    file::write(&folder.join("cases.csv"), &file::cases_csv(&evaluations))?;
+    file::write_cases(&folder.join("cases.csv"), &evaluations)?;
     let page = folder.join("report.html");
     let html = page::html(spec, &runs, &evaluations, &galleries);
     file::write(&page, html.as_bytes())?;

@@ -211,10 +211,9 @@ fn footer(evaluations: &[Evaluation]) -> String {
         );
     }
     html += "</dl>\n<p>Distances are skewed: trust the median before the mean. ";
-    let conventions = evaluations.iter().map(|evaluation| {
-        let name = serde_json::to_value(evaluation.settings.convention).unwrap_or_default();
-        name.as_str().unwrap_or_default().to_owned()
-    });
+    let conventions = evaluations
+        .iter()
+        .map(|evaluation| evaluation.settings.convention.to_string());
     let conventions = join(conventions.collect());
     if !conventions.is_empty() {
         html += &format!(

@@ -104,7 +104,7 @@ impl Epoch {
     }
 }
 
-/// The numbers of a field; a loss that was not finite stands as null and is left out.
+/// The numbers of a field; a loss that was not finite stands as `"NaN"` or, in files of before, as null, and is left out.
 fn numbers(object: &Map<String, Value>, field: &str) -> BTreeMap<String, f64> {
     let fields = object
         .get(field)

@@ -44,7 +44,7 @@ mod volume;
 
 pub use affine::Affine;
 pub use error::{Error, Result};
-pub use geometry::Geometry;
+pub use geometry::{GRID_TOLERANCE_MM, Geometry};
 pub use orientation::{Direction, Orientation};
 pub use region::Region;
 pub use seed::Seed;

@@ -165,7 +165,8 @@ impl<F: Read + Seek> Checkpoint<F> {
     /// All tensors in the nested dicts of the file, in name order.
     ///
     /// # Errors
-    /// [`Refusal`] when there are too many, or together they claim many times the file's size.
+    /// [`Refusal`] when there are too many, or together they claim many times the file's size, or so much of it would
+    /// have to be read for them: a view of two numbers may begin and end a storage.
     pub fn tensors(&self) -> Result<Vec<Entry>, Refusal> {
         let mut found: Vec<Entry> = Vec::new();
         let (mut seen, mut names) = (0, 0);
@@ -185,8 +186,19 @@ impl<F: Read + Seek> Checkpoint<F> {
                 .try_fold(1u64, |n, &s| n.checked_mul(s as u64))?;
             sum.checked_add(elements.checked_mul(d.kind.bytes())?)
         });
+        // One whose window is wrong is refused when it is read.
+        let windows = found.iter().filter_map(|e| self.window(&e.described).ok());
+        let read = windows.fold(0u64, |sum, window| sum.saturating_add(window.length));
+        let most = LARGEST_EXPANSION.saturating_mul(self.length);
+        if read > most {
+            return Err(Refusal(format!(
+                "its tensors are strided views for which the {} bytes of the file would be read many times; it is damaged \
+                 or hostile",
+                self.length
+            )));
+        }
         match claimed {
-            Some(bytes) if bytes <= LARGEST_EXPANSION.saturating_mul(self.length) => Ok(found),
+            Some(bytes) if bytes <= most => Ok(found),
             _ => Err(Refusal(format!(
                 "its tensors claim far more than the {} bytes of the file; it is damaged or hostile",
                 self.length

@@ -191,6 +191,13 @@ fn set_threads(shared: &Shared) -> Result<()> {
         .map_err(|e| Failure::usage(format!("--threads {threads}: {e}")))
 }
 
+/// [`print_json`] of what `serde_json::to_value` makes of a result.
+pub(crate) fn print_as_json(value: serde_json::Result<serde_json::Value>) -> Result<()> {
+    let value = value.map_err(|e| Failure::work(format!("there is no JSON of the result: {e}")))?;
+    print_json(&value);
+    Ok(())
+}
+
 /// Prints a value as JSON on standard output, where a string may hold no code that a terminal obeys.
 pub(crate) fn print_json(value: &serde_json::Value) {
     // `{:#}` of a value is its JSON; the codes below 32 are written out in it already, and none needs more than four digits.

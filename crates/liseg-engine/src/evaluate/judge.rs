@@ -1,13 +1,17 @@
 //! One prediction against one reference.
 
 use super::Evaluation;
+use liseg_data::check_voxels;
 use liseg_metrics::{
     CaseMetrics, CaseResult, Error, LabelMetrics, Measure, MissingCase, evaluate_case, missing_case,
 };
-use liseg_mri::nifti::read_labels;
+use liseg_mri::nifti::{read_header, read_labels};
 use liseg_volume::LabelMap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+
+/// Bytes for every voxel of a mask that is read, turned and compared with another one.
+const MASK_BYTES: u64 = 3;
 
 /// What became of a case.
 pub(super) enum Judged {
@@ -95,6 +99,8 @@ impl Pair<'_> {
 }
 
 fn read(path: &Path) -> std::result::Result<LabelMap, String> {
+    let header = read_header(path).map_err(|error| error.to_string())?;
+    check_voxels(path, &header, MASK_BYTES).map_err(|error| error.to_string())?;
     let file = read_labels(path).map_err(|error| error.to_string())?;
     Ok(file.volume)
 }

@@ -271,6 +271,9 @@ fn all() -> String {
     "all".into()
 }
 
+/// Runs of an experiment, at most: they are laid out one by one before the first begins.
+const MOST_RUNS: usize = 10_000;
+
 impl Experiment {
     /// Reads an experiment's file.
     ///
@@ -293,6 +296,17 @@ impl Experiment {
     fn check(&self) -> std::result::Result<(), String> {
         if self.variants.is_empty() || self.seeds.is_empty() {
             return Err("an experiment needs at least one variant and one seed".into());
+        }
+        let lists = [self.variants.len(), self.seeds.len()];
+        let lists = lists
+            .into_iter()
+            .chain([&self.folds, &self.label_budgets].map(|l| l.len().max(1)));
+        let lists = lists.chain(self.axes.iter().map(|axis| axis.values.len()));
+        let runs = lists.fold(1usize, usize::saturating_mul);
+        if runs > MOST_RUNS {
+            return Err(format!(
+                "variants, axes, seeds, folds and label_budgets make {runs} runs together; expected at most {MOST_RUNS}"
+            ));
         }
         if !self.datasets.contains_key("target") {
             return Err("datasets.target is missing: it is what the results are judged on".into());
@@ -425,5 +439,21 @@ mod tests {
             let error = with(&format!("plan_of = \"{wrong}\"")).unwrap_err();
             assert!(error.contains("plan_of"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_grid_beyond_all_patience_is_refused_before_it_is_laid_out() {
+        let axis = "[[axes]]\nname = \"a\"\nvalues = [{ name = \"1\" }, { name = \"2\" }]\n";
+        let with = |axes: usize| {
+            let text = format!(
+                "name = \"e\"\n[datasets.target]\npath = \"a\"\n[[variants]]\nname = \"v\"\n{}",
+                axis.repeat(axes)
+            );
+            let experiment: Experiment = toml::from_str(&text).unwrap();
+            experiment.check()
+        };
+        assert_eq!(with(13), Ok(()));
+        let error = with(40).unwrap_err();
+        assert!(error.contains("at most 10000"), "{error}");
     }
 }

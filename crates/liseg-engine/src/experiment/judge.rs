@@ -5,7 +5,7 @@ use super::grid::PlannedRun;
 use super::prepare::Prepared;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::predict::{FolderOptions, ImageFile, Model, Postprocessing, predict_cases};
-use crate::run::write_file;
+use crate::run::{write_file, write_json};
 use crate::{Error, Result, RunConfig, RunFolder};
 use liseg_data::{Dataset, Subset, phases_of};
 use liseg_metrics::{Report, Settings};
@@ -56,8 +56,7 @@ impl Judging {
                 }
             }
             std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-            let text = serde_json::to_string_pretty(self).unwrap_or_default() + "\n";
-            write_file(&folder.join("judging.json"), text.as_bytes())?;
+            write_json(&folder.join("judging.json"), self)?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use super::event::ExperimentEvent;
 use super::grid::{ExperimentPlan, PlannedRun, SPLIT_FILE};
 use super::judge::check_cases;
 use crate::trainer::{check_roles, lay_out};
-use crate::{Error, Result, run::write_file};
+use crate::{Error, Result, run::write_json};
 use liseg_data::{
     CaseStore, Dataset, Fingerprint, Plan, PreprocessOptions, SplitProtocol, preprocess_dataset,
     write_splits,
@@ -184,8 +184,7 @@ fn raw_dataset(
             path: drawn.clone(),
             reason: e.to_string(),
         })?;
-        let text = serde_json::to_string_pretty(phantom).unwrap_or_default() + "\n";
-        write_file(&settings, text.as_bytes())?;
+        write_json(&settings, phantom)?;
     }
     Ok(drawn)
 }

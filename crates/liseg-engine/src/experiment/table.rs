@@ -3,7 +3,8 @@
 use super::config::{Experiment, PaperFigure};
 use super::grid::{Method, PlannedRun};
 use super::prepare::Prepared;
-use crate::{Error, Result, run::write_file};
+use crate::run::{write_file, write_json};
+use crate::{Error, Result};
 use liseg_metrics::{Bootstrap, Comparison, ComparisonSettings, Measure, Report};
 use liseg_volume::Seed;
 use serde::Serialize;
@@ -169,12 +170,8 @@ impl ResultTable {
     /// # Errors
     /// [`Error::Io`].
     pub fn write(&self, folder: &Path) -> Result<()> {
-        let json = serde_json::to_string_pretty(self).unwrap_or_default() + "\n";
-        for (name, text) in [
-            ("table.json", json),
-            ("table.csv", self.csv()),
-            ("table.md", self.markdown()),
-        ] {
+        write_json(&folder.join("table.json"), self)?;
+        for (name, text) in [("table.csv", self.csv()), ("table.md", self.markdown())] {
             write_file(&folder.join(name), text.as_bytes())?;
         }
         Ok(())

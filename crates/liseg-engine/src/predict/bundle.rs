@@ -1,7 +1,8 @@
 //! A model in one file, for other machines.
 
-use super::description::{Description, KEY};
+use super::description::Description;
 use super::{Model, Postprocessing};
+use crate::run::json_text;
 use crate::{Error, Result, RunFolder};
 use liseg_nn::tch::Device;
 use liseg_nn::{Precision, TensorMap, checkpoint};
@@ -85,7 +86,7 @@ pub fn write_bundle(sources: &[PathBuf], output: &Path) -> Result<String> {
         members,
         postprocessing: postprocessing.unwrap_or_default(),
     };
-    let text = serde_json::to_string(&contents).unwrap_or_default();
+    let text = json_text(output, &contents)?;
     let digest = digest(&text, &tensors)?;
     let facts = BTreeMap::from([
         (CONTENTS.to_owned(), text),
@@ -156,8 +157,7 @@ impl Model {
                     Some((key.strip_prefix(&prefix)?.to_owned(), t.shallow_clone()))
                 })
                 .collect();
-            let text = serde_json::to_string(&member.model).unwrap_or_default();
-            let facts = BTreeMap::from([(KEY.to_owned(), text)]);
+            let facts = member.model.facts()?;
             models.push(Self::of_tensors(path, &own, &facts, device, precision)?);
         }
         let mut model = Self::ensemble(models)?;
@@ -212,10 +212,7 @@ fn digest(contents: &str, tensors: &TensorMap) -> Result<String> {
         let kind = tensor.f_kind()?;
         part(name.as_bytes());
         part(format!("{kind:?}{:?}", tensor.size()).as_bytes());
-        let host = tensor.f_contiguous()?;
-        let mut bytes = vec![0u8; host.numel() * kind.elt_size_in_bytes()];
-        host.f_copy_data_u8(&mut bytes, host.numel())?;
-        part(&bytes);
+        part(&checkpoint::bytes_of(tensor)?);
     }
     Ok(hasher.finalize().to_hex().to_string())
 }

@@ -6,7 +6,7 @@ use liseg_data::Plan;
 use liseg_nn::{SegmentationNet, TensorMap, checkpoint};
 use liseg_stunet::Architecture;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// The key of a checkpoint's facts under which a model describes itself.
@@ -99,8 +99,38 @@ impl Description {
         })?;
         let description: Self = serde_json::from_str(text)
             .map_err(|e| refuse(format!("its description cannot be read: {e}")))?;
-        description.plan.validate()?;
+        description.check().map_err(refuse)?;
         Ok(description)
+    }
+
+    /// Checks plan, patch and networks against each other.
+    fn check(&self) -> std::result::Result<(), String> {
+        let plan = Plan {
+            patch_size: self.patch_size,
+            ..self.plan.clone()
+        };
+        plan.validate()
+            .map_err(|e| format!("its plan cannot be used: {e}"))?;
+        let (classes, labels) = (self.network.classes(), plan.classes());
+        if classes != labels as i64 {
+            return Err(format!(
+                "its network tells {classes} classes apart and its plan has {labels} labels; they belong to two models"
+            ));
+        }
+        let channels = self.network.input_channels();
+        if channels != 1 {
+            return Err(format!(
+                "its network sees {channels} channels; LiSeg gives it 1, the image of one phase"
+            ));
+        }
+        let names: BTreeSet<&String> = self.predictors.iter().collect();
+        if names.is_empty() || names.len() != self.predictors.len() {
+            return Err(format!(
+                "its networks are {:?}; expected one or more, each once",
+                self.predictors
+            ));
+        }
+        Ok(())
     }
 
     /// The facts that let a model find its way in a checkpoint.
@@ -207,5 +237,51 @@ mod tests {
         let training: Training = serde_json::from_str(old).unwrap();
         assert_eq!(training.phases, ["T2"]);
         assert_eq!(training.mirror_axes, None);
+    }
+
+    #[test]
+    fn plan_patch_and_network_belong_together() {
+        let plan = crate::network::tests::plan();
+        let config = crate::RunConfig::new("data");
+        let sound = Description {
+            network: crate::network::network_shape(&config, &plan).unwrap(),
+            patch_size: plan.patch_size,
+            plan,
+            predictors: vec!["network".into()],
+            training: Training::default(),
+        };
+        let told = |change: &dyn Fn(&mut Description)| {
+            let mut described = sound.clone();
+            change(&mut described);
+            let facts = described.facts().unwrap();
+            let read = Description::of_facts(Path::new("a.safetensors"), &facts);
+            read.map_err(|error| error.to_string())
+        };
+        assert_eq!(told(&|_| {}), Ok(sound.clone()));
+        type Change = fn(&mut Description);
+        let changes: [(Change, &str); 6] = [
+            (
+                |d| d.plan.labels.extend([("tumour".into(), 2)]),
+                "2 classes apart and its plan has 3 labels",
+            ),
+            (|d| d.patch_size = [15, 64, 64], "divisible"),
+            (|d| d.patch_size = [1 << 40; 3], "`patch_size`"),
+            (|d| d.predictors.clear(), "expected one or more"),
+            (|d| d.predictors.push("network".into()), "each once"),
+            (
+                |d| match &mut d.network {
+                    Architecture::StuNet(config) => config.input_channels = 4,
+                    Architecture::Unet(config) => config.input_channels = 4,
+                },
+                "sees 4 channels",
+            ),
+        ];
+        for (change, part) in changes {
+            let refused = told(&change).unwrap_err();
+            assert!(
+                refused.contains("a.safetensors") && refused.contains(part),
+                "{refused}"
+            );
+        }
     }
 }

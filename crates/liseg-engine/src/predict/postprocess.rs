@@ -1,6 +1,6 @@
 //! Cleaning a mask.
 
-use crate::run::write_file;
+use crate::run::write_json;
 use crate::{Error, Result};
 use liseg_morphology::{
     Connectivity, Ties, bounding_region, fill_foreground_holes, keep_largest,
@@ -77,8 +77,7 @@ impl Postprocessing {
     /// # Errors
     /// [`Error::Io`].
     pub fn write(&self, path: &Path) -> Result<()> {
-        let text = serde_json::to_string_pretty(self).unwrap_or_default() + "\n";
-        write_file(path, text.as_bytes())
+        write_json(path, self)
     }
 }
 

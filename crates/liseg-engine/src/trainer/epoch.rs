@@ -108,12 +108,9 @@ impl Trainer<'_> {
         let mut tensors = TensorMap::new();
         self.strategy.save_into(&mut tensors)?;
         let mut facts = self.model_facts()?;
-        self.progress.write_into(&mut facts);
-        Ok(checkpoint::write(
-            &self.folder.last_checkpoint(),
-            &tensors,
-            &facts,
-        )?)
+        let file = self.folder.last_checkpoint();
+        self.progress.write_into(&mut facts, &file)?;
+        Ok(checkpoint::write(&file, &tensors, &facts)?)
     }
 
     fn model_facts(&self) -> Result<BTreeMap<String, String>> {

@@ -269,7 +269,7 @@ pub(crate) fn set_forms(fields: &mut Fields, geometry: Geometry, code: i32) {
         .and_then(|rows| Affine::from_rows(rows).ok());
     let close = same.is_some_and(|affine| {
         let finest = spacing.iter().copied().fold(f64::INFINITY, f64::min);
-        geometry.same_grid(&Geometry { affine, ..geometry }, 0.01 * finest)
+        geometry.is_within(&Geometry { affine, ..geometry }, 0.01 * finest)
     });
     fields.qform_code = if close { code } else { 0 };
     if !close {

@@ -186,7 +186,7 @@ impl Header {
         let spacing = geometry.spacing().zyx();
         let tolerance = 1e-3 * spacing.iter().copied().fold(f64::INFINITY, f64::min);
         let same =
-            like.filter(|h| h.volumes() == 1 && h.geometry().same_grid(&geometry, tolerance));
+            like.filter(|h| h.volumes() == 1 && h.geometry().is_within(&geometry, tolerance));
         let mut fields = match same {
             Some(header) => header.place(),
             None => resampled_fields(geometry, like),

@@ -101,7 +101,7 @@ fn a_qform_with_qfac_zero_or_negative_spacing_is_read() {
             nifti
                 .volume
                 .geometry()
-                .same_grid(&right_handed.geometry(), 1e-4)
+                .is_within(&right_handed.geometry(), 1e-4)
         );
     }
 }
@@ -318,7 +318,7 @@ fn an_sform_without_a_third_axis_gives_way_to_the_qform() {
         let path = broken("flat.nii", value, 1);
         let nifti = read_image(&path).unwrap();
         assert_eq!(nifti.header.affine_source(), AffineSource::Qform);
-        assert!(nifti.volume.geometry().same_grid(&geometry, 1e-3));
+        assert!(nifti.volume.geometry().is_within(&geometry, 1e-3));
         assert!(nifti.warnings.iter().any(unusable), "{:?}", nifti.warnings);
 
         let copy = folder.path().join("copy.nii");
@@ -327,7 +327,7 @@ fn an_sform_without_a_third_axis_gives_way_to_the_qform() {
         assert_eq!(repaired.left, []);
         let header = read_header(&copy).unwrap();
         assert_eq!(header.affine_source(), AffineSource::Sform);
-        assert!(header.geometry().same_grid(&geometry, 1e-3));
+        assert!(header.geometry().is_within(&geometry, 1e-3));
 
         // A result does not pass the fault on.
         let mask = folder.path().join("mask.nii");
@@ -383,7 +383,7 @@ fn a_result_on_another_grid_gets_its_own_affine_and_the_sources_code() {
     write_image(&result, &coarse, Some(&source.header)).unwrap();
     let header = read_header(&result).unwrap();
     assert_eq!((header.sform_code(), header.qform_code()), (2, 2));
-    assert!(header.geometry().same_grid(&coarse.geometry(), 1e-4));
+    assert!(header.geometry().is_within(&coarse.geometry(), 1e-4));
 }
 
 #[test]

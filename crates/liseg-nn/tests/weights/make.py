@@ -58,3 +58,6 @@ class Runs:
 torch.save({"state_dict": state, "extra": Runs()}, "hostile.pth")
 # A few bytes that claim a terabyte.
 torch.save({"big": torch.zeros(1).expand(1 << 38)}, "expanded.pth")
+# Views of two numbers, for each of which a whole storage would be read.
+whole = torch.zeros(10_000)
+torch.save({f"w{i}": whole[::9_999] for i in range(100)}, "strided.pth")

@@ -140,7 +140,7 @@ impl AugmentPreview {
             None => image.map(|_| 0u8),
             Some(file) => read_labels(file).map_err(work)?.volume,
         };
-        if !image.geometry().same_grid(&label.geometry(), 0.1) {
+        if !image.geometry().same_grid(&label.geometry()) {
             let text = "image and label are not on one grid; `liseg info` describes both";
             return Err(Failure::work(text));
         }

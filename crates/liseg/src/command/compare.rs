@@ -1,7 +1,7 @@
 //! `liseg compare`.
 
 use super::named::grouped;
-use super::{Failure, Outcome, Result, Shared, print_json, progress, say};
+use super::{Failure, Outcome, Result, Shared, print_as_json, progress, say};
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 use liseg::metrics::{
@@ -79,7 +79,7 @@ impl Compare {
             comparison.write_json(file)?;
         }
         if shared.json {
-            print_json(&serde_json::to_value(&comparison).unwrap_or_default());
+            print_as_json(serde_json::to_value(&comparison))?;
         } else {
             print(&comparison);
         }

@@ -1,7 +1,9 @@
 //! `liseg experiment`.
 
 use super::experiment_jobs::Jobs;
-use super::{Failure, Outcome, Result, Shared, interrupt, print_json, progress, say};
+use super::{
+    Failure, Outcome, Result, Shared, interrupt, print_as_json, print_json, progress, say,
+};
 use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use indicatif::ProgressBar;
@@ -117,7 +119,7 @@ fn conclude(
     table.write(&prepared.folder)?;
     let page = write_page(experiment, prepared, table)?;
     if shared.json {
-        print_json(&serde_json::to_value(table).unwrap_or_default());
+        print_as_json(serde_json::to_value(table))?;
     } else {
         print(table, &page);
     }

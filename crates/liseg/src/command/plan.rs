@@ -1,7 +1,7 @@
 //! `liseg plan`.
 
 use super::phases::check_phases;
-use super::{Failure, Outcome, Result, Shared, print_json, progress, say, terminal};
+use super::{Failure, Outcome, Result, Shared, print_as_json, progress, say, terminal};
 use liseg::data::{
     Dataset, Finding, Fingerprint, NnunetPlanner, Normalization, Plan, PlanNetwork, PlanOptions,
     Severity,
@@ -126,7 +126,7 @@ impl PlanVerb {
             NnunetPlanner::new(name, &fingerprint, dataset.labels().len()).write(file)?;
         }
         if shared.json {
-            print_json(&serde_json::to_value(&plan).unwrap_or_default());
+            print_as_json(serde_json::to_value(&plan))?;
         } else {
             print_plan(&plan);
             say!("written to {}", self.out.display());

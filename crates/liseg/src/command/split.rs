@@ -1,6 +1,6 @@
 //! `liseg split`.
 
-use super::{Failure, Outcome, Result, Shared, print_json, say};
+use super::{Failure, Outcome, Result, Shared, print_as_json, say};
 use liseg::data::{
     Case, Dataset, Fold, SplitProtocol, Subset, choose_unlabelled, folds, holdout, nnunet_folds,
     phases_of, reduce_labels, write_splits,
@@ -67,7 +67,7 @@ impl Split {
             .unwrap_or_else(|| self.dataset.join("splits_final.json"));
         write_splits(&out, &made)?;
         if shared.json {
-            print_json(&serde_json::to_value(&made).unwrap_or_default());
+            print_as_json(serde_json::to_value(&made))?;
         } else {
             for (number, fold) in made.iter().enumerate() {
                 print(number, fold, dataset.cases());

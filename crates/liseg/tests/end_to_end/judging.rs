@@ -2,6 +2,8 @@
 
 use crate::common::{liseg, path, stderr, stdout_json};
 use liseg::metrics::{CaseMetrics, CaseResult, Report};
+use liseg::mri::nifti::write_labels;
+use liseg::volume::Volume;
 use std::path::{Path, PathBuf};
 
 /// A metrics file with a Dice for each of some patients' T2WI and GED4 scans.
@@ -174,6 +176,50 @@ fn a_phantom_passes_verification_and_a_damaged_one_does_not() {
     }
 }
 
+/// Every verb has one idea of when a mask lies on the grid of its image.
+#[test]
+fn what_verify_accepts_is_planned_and_judged() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = crate::common::write_dataset(folder.path());
+    let (_, mask) = crate::common::scan(1);
+    let original = folder.path().join("original");
+    std::fs::create_dir(&original).unwrap();
+    let original_file = original.join("case_1.nii.gz");
+    write_labels(&original_file, &mask, None).unwrap();
+    let predictions = folder.path().join("predictions");
+    std::fs::create_dir(&predictions).unwrap();
+    let plan = folder.path().join("plans.json");
+    // 3 mm voxels: 0.09 mm and 0.12 mm.
+    for (share, code) in [(0.03, 0), (0.04, 1)] {
+        let moved = mask.affine().shifted([0.0, share, 0.0]);
+        let moved = Volume::new(mask.data().to_owned(), moved).unwrap();
+        write_labels(dataset.join("labelsTr/case_1.nii.gz"), &moved, None).unwrap();
+        write_labels(predictions.join("case_1.nii.gz"), &moved, None).unwrap();
+        let data = path(&dataset);
+        let calls: [&[&str]; 3] = [
+            &["verify", data],
+            &["plan", data, "--out", path(&plan)],
+            &[
+                "evaluate",
+                "--predictions",
+                path(&predictions),
+                "--references",
+                path(&original),
+            ],
+        ];
+        for call in calls {
+            let output = liseg(call);
+            let shown = format!(
+                "{call:?} at {share}: {}{}",
+                String::from_utf8_lossy(&output.stdout),
+                stderr(&output)
+            );
+            assert_eq!(output.status.code(), Some(code), "{shown}");
+            assert!(code == 0 || shown.contains("0.120 mm"), "{shown}");
+        }
+    }
+}
+
 #[test]
 fn verify_writes_a_repaired_copy_and_leaves_the_dataset_alone() {
     let folder = tempfile::tempdir().unwrap();
@@ -232,7 +278,7 @@ fn empty_masks_count_as_the_caller_says() {
     let (_, mask) = crate::common::scan(0);
     let none = mask.map(|_| 0u8);
     let write = |folder: &Path, name: &str, mask: &liseg::volume::Volume<u8>| {
-        liseg::mri::nifti::write_labels(folder.join(name), mask, None).unwrap();
+        write_labels(folder.join(name), mask, None).unwrap();
     };
     write(&references, "a.nii.gz", &mask);
     write(&predictions, "a.nii.gz", &none);
@@ -278,7 +324,7 @@ fn mistakes_say_how_sure_a_network_is_of_them() {
     let liver = mask.data().iter().filter(|&&v| v == 1).count() as f64;
     for case in ["a", "b", "c"] {
         let file = references.join(format!("{case}.nii.gz"));
-        liseg::mri::nifti::write_labels(file, &mask, None).unwrap();
+        write_labels(file, &mask, None).unwrap();
     }
     // All of the liver is missed, surely in `a` alone; the other network has all of it right in `b`.
     let write = |folder: &Path, case: &str, liver: f32| {
@@ -324,7 +370,7 @@ fn mistakes_say_how_sure_a_network_is_of_them() {
     assert_eq!(run(&["--threshold", "1.5"]).status.code(), Some(2));
     let moved = mask.affine().shifted([0.0, 4.0, 0.0]);
     let elsewhere = mask.map(|&v| f32::from(v)).into_data();
-    let elsewhere = liseg::volume::Volume::new(elsewhere, moved).unwrap();
+    let elsewhere = Volume::new(elsewhere, moved).unwrap();
     let file = maps.join("c_probability_1.nii.gz");
     liseg::mri::nifti::write_image(&file, &elsewhere, None).unwrap();
     let shown = String::from_utf8(run(&[]).stdout).unwrap();
@@ -332,7 +378,7 @@ fn mistakes_say_how_sure_a_network_is_of_them() {
         shown.contains(&format!("missing: c: {}", path(&file))),
         "{shown}"
     );
-    assert!(shown.contains(" 12.00 mm apart"), "{shown}");
+    assert!(shown.contains(" 12.000 mm apart"), "{shown}");
     let none = run(&["--label", "2"]);
     assert_eq!(none.status.code(), Some(1));
     assert!(
@@ -409,7 +455,7 @@ fn evaluate_judges_every_reference_and_says_what_is_odd() {
     });
     let (_, mask) = crate::common::scan(0);
     let write = |folder: &Path, name: &str, mask: &liseg::volume::Volume<u8>| {
-        liseg::mri::nifti::write_labels(folder.join(name), mask, None).unwrap();
+        write_labels(folder.join(name), mask, None).unwrap();
     };
     for name in ["other_axes.nii.gz", "surplus.nii.gz", "broken.nii.gz"] {
         write(&references, name, &mask);

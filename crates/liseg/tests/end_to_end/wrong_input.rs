@@ -256,3 +256,83 @@ fn a_folder_without_a_run_and_a_file_that_is_no_checkpoint() {
     refused(&no_weights, 1, &["weights.safetensors"]);
     assert!(!out.exists());
 }
+
+/// A NIfTI file of 20 000³ voxels of bytes, of which the disk holds the header alone.
+fn write_vast(path: &Path) {
+    let grid = Affine::from_spacing(Spacing::new(0.02, 0.02, 0.02).unwrap());
+    let small = Volume::new(ndarray::Array3::<u8>::zeros((2, 2, 2)), grid).unwrap();
+    write_labels(path, &small, None).unwrap();
+    let mut bytes = std::fs::read(path).unwrap();
+    for axis in 0..3 {
+        bytes[42 + 2 * axis..][..2].copy_from_slice(&20_000i16.to_le_bytes());
+    }
+    std::fs::write(path, bytes).unwrap();
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    file.set_len(352 + 20_000u64.pow(3)).unwrap();
+}
+
+#[test]
+fn a_file_beyond_all_memory_fails_by_name_and_the_others_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = preprocessed(folder.path());
+    let dataset = folder.path().join("Dataset007_Tiny");
+    let [references, predictions] = ["references", "predictions"].map(|name| {
+        let made = folder.path().join(name);
+        std::fs::create_dir(&made).unwrap();
+        let (_, mask) = crate::common::scan(1);
+        write_labels(made.join("good.nii.gz"), &mask, None).unwrap();
+        made
+    });
+    write_vast(&references.join("vast.nii"));
+    write_vast(&predictions.join("vast.nii"));
+    let judged = liseg(&[
+        "evaluate",
+        "--predictions",
+        path(&predictions),
+        "--references",
+        path(&references),
+        "--json",
+    ]);
+    let told = String::from_utf8_lossy(&judged.stdout);
+    assert_eq!(judged.status.code(), Some(1), "{told}{}", stderr(&judged));
+    assert!(
+        told.contains("good.nii.gz") && told.contains("GiB"),
+        "{told}"
+    );
+
+    std::fs::remove_file(dataset.join("imagesUn/case_3_0000.nii.gz")).unwrap();
+    write_vast(&dataset.join("imagesUn/case_3_0000.nii"));
+    for call in [
+        vec!["verify", path(&dataset)],
+        vec![
+            "plan",
+            path(&dataset),
+            "--out",
+            path(&folder.path().join("p.json")),
+        ],
+    ] {
+        let output = liseg(&call);
+        let told = String::from_utf8_lossy(&output.stdout).into_owned() + &stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        let one = told.lines().filter(|line| line.contains("GiB are free"));
+        assert_eq!(
+            one.filter(|line| line.contains("case_3_0000.nii")).count(),
+            1,
+            "{told}"
+        );
+    }
+    let out = folder.path().join("again");
+    let plan = data.join("plan.json");
+    let output = liseg(&[
+        "preprocess",
+        path(&dataset),
+        "--plans",
+        path(&plan),
+        "--out",
+        path(&out),
+    ]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("case_3"), "{}", stderr(&output));
+    let made = std::fs::read_dir(out.join("data")).unwrap().count();
+    assert_eq!(made, 4, "the other training cases");
+}
