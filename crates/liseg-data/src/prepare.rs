@@ -12,7 +12,7 @@ use liseg_mri::nifti;
 use liseg_volume::{LabelMap, Seed};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// How a store is filled.
@@ -135,12 +135,22 @@ pub fn preprocess_dataset(
         warnings: Mutex::default(),
     };
     let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let full = AtomicBool::new(false);
     // Plain threads: a rayon thread that waits inside one case could begin another, and memory
     // would no longer be bounded by the number of jobs.
     let run = || {
         let mut results = Vec::new();
         while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if full.load(Ordering::Relaxed) {
+                break;
+            }
             let result = work.case(case);
+            if result
+                .as_ref()
+                .is_err_and(|error| liseg_file::is_full(error))
+            {
+                full.store(true, Ordering::Relaxed);
+            }
             progress(Event {
                 case: case.id.clone(),
                 outcome: *result.as_ref().unwrap_or(&Outcome::Failed),
@@ -175,6 +185,7 @@ pub fn preprocess_dataset(
     };
     for (id, result) in results {
         match result {
+            Err(error) if liseg_file::is_full(&error) => return Err(error),
             Ok(Outcome::Unchanged) => report.unchanged.push(id),
             Ok(_) => report.written.push(id),
             Err(error) => report.failed.push((id, error)),
@@ -220,6 +231,10 @@ struct Work<'a> {
 
 impl Work<'_> {
     fn case(&self, case: &Case) -> Result<Outcome> {
+        // A header may claim terabytes, of which hashing would read all.
+        let header = nifti::read_header(&case.image)?;
+        check_extent(&case.image, &header)?;
+        check_voxels(&case.image, &header, 4)?;
         let provenance = Provenance {
             format: store::format(),
             precision: self.options.precision,
@@ -235,8 +250,6 @@ impl Work<'_> {
         if self.options.resume && store::stored_provenance(&path).as_ref() == Some(&provenance) {
             return Ok(Outcome::Unchanged);
         }
-        let header = nifti::read_header(&case.image)?;
-        check_extent(&case.image, &header)?;
         let _share = self
             .budget
             .take(memory::needed(&case.image, &header, self.plan)?);

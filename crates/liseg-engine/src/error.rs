@@ -33,6 +33,14 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Nothing more can be written: the disk is full, or can only be read.
+    #[error("{source}; {done} masks are whole: make room and go on with --resume")]
+    Full {
+        /// Masks that this call has written.
+        done: usize,
+        /// Which file could not be written, and why.
+        source: Box<Error>,
+    },
     /// A run folder is missing something, or holds another run.
     #[error("{path}: {reason}", path = .path.display())]
     Run {

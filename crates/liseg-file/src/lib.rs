@@ -8,8 +8,8 @@
 //! Where `path` is a link, the file that it leads to is replaced, and the link stays. A device or a FIFO, such as
 //! `/dev/null` or `/dev/stdout`, is written to once all is known.
 //!
-//! `LISEG_KILL_AT_WRITE=N` in the environment ends the process before its N-th file gets its name, for tests of what a
-//! kill leaves behind.
+//! For tests of what is left then, `LISEG_KILL_AT_WRITE=N` in the environment ends the process before its N-th file gets its
+//! name, and with `LISEG_FULL_AT_WRITE=N` no file gets one from the N-th on, as on a full disk.
 //!
 //! [`open`], [`read`] and [`read_text`] read files and refuse what is none, which may never end. [`text`] makes text that
 //! came out of files fit to be shown, [`mod@number`] keeps numbers that JSON has no form for.
@@ -29,7 +29,7 @@
 //! # }
 //! ```
 
-mod kill;
+mod fault;
 mod leftover;
 pub mod number;
 mod place;
@@ -46,6 +46,16 @@ use tempfile::TempDir;
 
 /// Bytes that are gathered before they go to the system.
 const BUFFER: usize = 256 * 1024;
+
+/// Whether an error says that nothing more can be written where it happened: the disk or the user's share of it is full, or
+/// it cannot be written to at all. Whoever works on many files then stops, since all others would fail as well.
+pub fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    std::iter::successors(Some(error), |error| error.source()).any(|error| {
+        let kind = error.downcast_ref().map(io::Error::kind);
+        matches!(kind, Some(StorageFull | QuotaExceeded | ReadOnlyFilesystem))
+    })
+}
 
 /// Writes `bytes` as the whole of the file `path`.
 ///
@@ -141,6 +151,26 @@ impl NewFolder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_full_disk_is_known_behind_other_errors() {
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        assert!(is_full(&full()));
+        #[derive(Debug)]
+        struct Table(io::Error);
+        impl std::fmt::Display for Table {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("the table cannot be written")
+            }
+        }
+        impl std::error::Error for Table {
+            fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+                Some(&self.0)
+            }
+        }
+        assert!(is_full(&Table(full())));
+        assert!(!is_full(&io::Error::from(io::ErrorKind::NotFound)));
+    }
 
     fn names(folder: &Path) -> Vec<String> {
         let entries = std::fs::read_dir(folder).unwrap();

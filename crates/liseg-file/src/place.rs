@@ -1,6 +1,6 @@
 //! Where the bytes of a file go.
 
-use super::{kill, leftover};
+use super::{fault, leftover};
 use std::fs::File;
 use std::io::{self, Seek};
 use std::path::{Path, PathBuf};
@@ -74,7 +74,7 @@ impl Place {
             Self::Stream(to) => pour(file.as_file(), to),
             Self::File(path) => {
                 file.as_file().sync_all()?;
-                kill::before_naming();
+                fault::before_naming()?;
                 file.persist(path).map_err(|failed| failed.error)?;
                 sync(folder_of(path));
                 Ok(())
@@ -87,7 +87,7 @@ impl Place {
         match self {
             Self::Stream(to) => pour(&File::open(made)?, to),
             Self::File(path) => {
-                kill::before_naming();
+                fault::before_naming()?;
                 std::fs::rename(made, path)?;
                 sync(folder_of(path));
                 Ok(())

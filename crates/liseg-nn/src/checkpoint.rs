@@ -346,8 +346,8 @@ mod tests {
         let (path, numbers) = written(folder.path());
         let sound = std::fs::read(&path).unwrap();
         read(&path).unwrap();
-        let header = String::from_utf8(sound[..numbers].to_vec()).unwrap();
-        let start = header.find("liseg_blake3").unwrap();
+        let header = std::str::from_utf8(&sound[8..numbers]).unwrap();
+        let start = 8 + header.find("liseg_blake3").unwrap();
         let name = start..start + "liseg_blake3".len();
         for at in 8..sound.len() {
             // Under another name the digests are one more fact, and the file is as those of before.

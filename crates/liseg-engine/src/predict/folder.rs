@@ -146,7 +146,8 @@ impl FolderOptions {
 ///
 /// # Errors
 /// When the output folder cannot be made, a file would replace an image, two images would write one
-/// file, or a file is there already; all images count in this, whatever the part. An image that cannot be read,
+/// file, or a file is there already; all images count in this, whatever the part. [`Error::Full`] as soon as nothing more can
+/// be written. An image that cannot be read,
 /// shows something larger than a body, or does not fit into memory fails by itself.
 pub fn predict_cases(
     model: &mut Model,
@@ -163,6 +164,7 @@ pub fn predict_cases(
         on_event,
         stop: AtomicBool::new(false),
         output,
+        full: None,
     };
     let part = match options.part {
         Some(part) => part.of(images),
@@ -178,6 +180,12 @@ pub fn predict_cases(
     }
     if !todo.is_empty() {
         work_off(model, &todo, options, &mut work);
+    }
+    if let Some(error) = work.full {
+        return Err(Error::Full {
+            done: work.outcome.written.len(),
+            source: Box::new(error),
+        });
     }
     if options.uncertainty {
         records::write_csv(output)?;
@@ -284,6 +292,8 @@ struct Work<'a> {
     on_event: &'a mut dyn FnMut(PredictEvent<'_>) -> bool,
     stop: AtomicBool,
     output: &'a Path,
+    /// Why nothing more can be written.
+    full: Option<Error>,
 }
 
 impl Work<'_> {
@@ -317,6 +327,11 @@ impl Work<'_> {
     }
 
     fn fail(&mut self, image: &Path, error: Error) {
+        if liseg_file::is_full(&error) {
+            self.stop.store(true, Ordering::Relaxed);
+            self.full.get_or_insert(error);
+            return;
+        }
         self.tell(PredictEvent::Failed {
             image,
             error: &error,

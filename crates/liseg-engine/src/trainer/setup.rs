@@ -15,10 +15,21 @@ use std::sync::Arc;
 /// The plan of the data, with the run's own patch where it has one.
 pub(super) fn plan_for(config: &RunConfig, plan: &Plan) -> Result<Plan> {
     let mut plan = plan.clone();
-    if let Some(patch) = config.training.patch_size {
-        plan.patch_size = patch;
-    }
-    plan.validate()?;
+    let Some(patch) = config.training.patch_size else {
+        plan.validate()?;
+        return Ok(plan);
+    };
+    plan.patch_size = patch;
+    plan.validate().map_err(|error| match error {
+        liseg_data::Error::Setting {
+            field: "patch_size",
+            reason,
+        } => Error::Setting {
+            field: "training.patch_size",
+            reason,
+        },
+        other => other.into(),
+    })?;
     Ok(plan)
 }
 

@@ -80,32 +80,38 @@ pub(crate) fn copy(dataset: &Dataset, source: &Path, folder: &Path) -> Result<Ve
     let copies: Vec<File> = files
         .into_par_iter()
         .map(|from| copy_file(from, source, folder))
-        .collect();
+        .collect::<Result<_>>()?;
     let refused = dataset.refused().iter().flat_map(refused_files);
     Ok(copies.into_iter().chain(refused).collect())
 }
 
 /// Copies one file to the same place below `folder`; what lies outside the dataset has no such place.
-fn copy_file(from: &Path, source: &Path, folder: &Path) -> File {
+///
+/// # Errors
+/// When nothing more can be written.
+fn copy_file(from: &Path, source: &Path, folder: &Path) -> Result<File> {
     let below = from.strip_prefix(source).unwrap_or(from);
     let outcome = match confined(below) {
         None => {
             Err("it lies outside the dataset, so a copy would too; move it into the dataset".into())
         }
-        Some(path) => repair_to(from, &folder.join(path)),
+        Some(path) => repair_to(from, &folder.join(path))?,
     };
-    File {
+    Ok(File {
         path: below.to_owned(),
         outcome,
-    }
+    })
 }
 
-fn repair_to(from: &Path, to: &Path) -> Result<nifti::Repair, String> {
+fn repair_to(from: &Path, to: &Path) -> Result<Result<nifti::Repair, String>> {
     if let Some(parent) = to.parent() {
-        let failed = |error| format!("{}: {error}", parent.display());
+        let failed = |error| Failure::work(format!("{}: {error}", parent.display()));
         std::fs::create_dir_all(parent).map_err(failed)?;
     }
-    nifti::repair(from, to).map_err(|error| chain(&error))
+    match nifti::repair(from, to) {
+        Err(error) if liseg_file::is_full(&error) => Err(Failure::work(chain(&error))),
+        repaired => Ok(repaired.map_err(|error| chain(&error))),
+    }
 }
 
 /// The files of a case that cannot be used, none of which is copied.

@@ -144,10 +144,13 @@ fn find(input: &Path) -> Result<Cohort> {
     found.collect(input, Path::new(""), 0);
     let mut images = Cohort::default();
     if let [first, rest @ ..] = &found.others[..] {
+        let passed_over = match rest.len() {
+            0 => "is passed over".to_owned(),
+            more => format!("and {more} more are passed over"),
+        };
         images.notes.push(format!(
-            "{} and {} more are passed over: the contract is of {}",
+            "{} {passed_over}: the contract is of {}",
             first.display(),
-            rest.len(),
             PHASES.join(", ")
         ));
     }

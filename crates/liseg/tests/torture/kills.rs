@@ -1,6 +1,6 @@
 //! A process that is killed at any of its writes goes on when it is called again, and ends with the same bits.
 
-use super::run_with;
+use super::{Ended, run_with};
 use crate::common::{shared, write_dataset};
 use liseg::nn::checkpoint;
 use liseg::volume::Seed;
@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// What must be the same however the work was done: names, and bytes.
-type Made = BTreeMap<String, Vec<u8>>;
+pub(super) type Made = BTreeMap<String, Vec<u8>>;
 
 /// Work that is killed and called again.
-struct Verb {
-    name: &'static str,
+pub(super) struct Verb {
+    pub(super) name: &'static str,
     prepare: fn(&Path),
     call: &'static [&'static str],
     /// What the second call has more.
@@ -21,7 +21,7 @@ struct Verb {
     made: fn(&Path) -> Made,
 }
 
-const PREPROCESS: Verb = Verb {
+pub(super) const PREPROCESS: Verb = Verb {
     name: "preprocess",
     prepare: |folder| {
         shared::copy_folder(&shared::study().join("dataset"), &folder.join("dataset"))
@@ -40,7 +40,7 @@ const PREPROCESS: Verb = Verb {
     made: |folder| files(&folder.join("out")),
 };
 
-const PREDICT: Verb = Verb {
+pub(super) const PREDICT: Verb = Verb {
     name: "predict",
     prepare: |folder| {
         shared::copy_folder(&shared::study().join("runs/cps"), &folder.join("run"));
@@ -64,7 +64,7 @@ const PREDICT: Verb = Verb {
     made: |folder| files(&folder.join("out")),
 };
 
-const TRAIN: Verb = Verb {
+pub(super) const TRAIN: Verb = Verb {
     name: "train",
     prepare: |folder| {
         shared::copy_folder(&shared::study().join("data"), &folder.join("data"));
@@ -95,7 +95,7 @@ const TRAIN: Verb = Verb {
     },
 };
 
-const EXPERIMENT: Verb = Verb {
+pub(super) const EXPERIMENT: Verb = Verb {
     name: "experiment",
     prepare: |folder| {
         write_dataset(folder);
@@ -154,47 +154,53 @@ fn tensors(prefix: &str, file: &Path) -> Made {
 }
 
 impl Verb {
-    fn run(&self, folder: &Path, more: &[&str], kill_at: Option<u64>) -> Option<i32> {
-        let kill = kill_at.map(|n| ("LISEG_KILL_AT_WRITE", n.to_string()));
+    fn run(&self, folder: &Path, more: &[&str], fault: Option<(&str, u64)>) -> Ended {
+        let fault = fault.map(|(name, write)| (name, write.to_string()));
         let call = [self.call, more].concat();
-        let ended = run_with(&call, folder, kill.as_slice());
-        if kill_at.is_none() {
+        let ended = run_with(&call, folder, fault.as_slice());
+        if fault.is_none() {
             assert_eq!(ended.code, Some(0), "{}: {}", self.name, ended.stderr);
         }
-        ended.code
+        ended
     }
 
     /// What the work makes when nothing disturbs it.
-    fn undisturbed(&self) -> Made {
+    pub(super) fn undisturbed(&self) -> Made {
         let folder = tempfile::tempdir().unwrap();
         (self.prepare)(folder.path());
         self.run(folder.path(), &[], None);
         (self.made)(folder.path())
     }
 
-    /// Kills the work at a write and calls it again; false when there were not so many writes.
-    fn killed_at(&self, write: u64, expected: &Made) -> bool {
+    /// Disturbs the work at a write, looks at how it ended, and calls it again.
+    pub(super) fn withstands_once(
+        &self,
+        fault: (&str, u64),
+        expected: &Made,
+        look: impl FnOnce(&Ended),
+    ) {
         let folder = tempfile::tempdir().unwrap();
         (self.prepare)(folder.path());
-        let killed = self.run(folder.path(), &[], Some(write)).is_none();
-        if killed {
+        let ended = self.run(folder.path(), &[], Some(fault));
+        look(&ended);
+        if ended.code != Some(0) {
             self.run(folder.path(), self.again, None);
         }
         let made = (self.made)(folder.path());
+        let what = format!("{} with {}={}", self.name, fault.0, fault.1);
         let names = |made: &Made| made.keys().cloned().collect::<Vec<_>>();
-        assert_eq!(
-            names(&made),
-            names(expected),
-            "{} at write {write}",
-            self.name
-        );
+        assert_eq!(names(&made), names(expected), "{what}");
         for (name, bytes) in &made {
-            assert!(
-                bytes == &expected[name],
-                "{} at write {write}: {name} differs",
-                self.name
-            );
+            assert!(bytes == &expected[name], "{what}: {name} differs");
         }
+    }
+
+    /// Kills the work at a write and calls it again; false when there were not so many writes.
+    fn killed_at(&self, write: u64, expected: &Made) -> bool {
+        let mut killed = false;
+        self.withstands_once(("LISEG_KILL_AT_WRITE", write), expected, |ended| {
+            killed = ended.code.is_none();
+        });
         killed
     }
 

@@ -1,9 +1,10 @@
-//! The command under damage and under kills: a short campaign in the tests, a long one by
+//! The command under damage, under kills and on full disks: a short campaign in the tests, a long one by
 //! `cargo xtask torture`.
 //!
 //! Whatever is put before it, a call ends by itself with an exit status of its own (0, 1 or 2): no panic, no
 //! abort, no standstill, no memory that the input cannot account for.
 
+mod disk;
 mod documents;
 mod images;
 mod kills;
