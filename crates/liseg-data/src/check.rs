@@ -152,8 +152,10 @@ impl Findings<'_> {
             self.oddities(&case.image, image.warnings());
             self.spacing(image);
         }
+        self.fits(&case.image);
         let Some(path) = &case.label else { return };
         let label = self.tried(path, nifti::read_header(path));
+        self.fits(path);
         if let (Some(image), Some(label)) = (image, label) {
             self.grids(path, image.geometry(), label.geometry());
         }

@@ -215,6 +215,12 @@ impl Dataset {
         &self.refused
     }
 
+    /// What was odd while the cases were found, each with its file: other spellings, files that are passed over.
+    pub fn oddities(&self) -> impl Iterator<Item = String> {
+        let notes = self.notes.iter();
+        notes.map(|(_, file, message)| format!("{}: {message}", file.display()))
+    }
+
     /// What was odd while the cases were found: case, file, message.
     pub(crate) fn notes(&self) -> &[(Option<String>, PathBuf, String)] {
         &self.notes

@@ -348,6 +348,25 @@ fn channels_become_cases_and_labels_a_liver() {
     let other = &dataset.cases()[2];
     assert_eq!(voxels(other.label.as_ref().unwrap()), label([1, 0]).data());
 
+    // A channel is what its suffix says, also where others are missing.
+    std::fs::remove_file(source.join("imagesTs/t_0000.nii.gz")).unwrap();
+    put(source.join("imagesTr/b_0007.nii.gz"), 3);
+    let fewer = folder.path().join("fewer");
+    let report = run(Layout::Nnunet, &source, &fewer, &options);
+    let told = refused(&report);
+    assert!(
+        told.len() == 1 && told[0].contains("no channel 7"),
+        "{told:?}"
+    );
+    let dataset = Dataset::open(&fewer).unwrap();
+    let left = dataset
+        .cases()
+        .iter()
+        .find(|case| case.id.starts_with("t_"));
+    let left = left.unwrap();
+    assert_eq!(left.id, "t_DWI-b-800");
+    assert_eq!(left.phase.as_deref(), Some("DWI b=800"));
+
     let unknown = ImportOptions {
         foreground: vec!["kidney".into()],
         ..ImportOptions::default()

@@ -76,7 +76,7 @@ pub fn evaluate(what: &Evaluation, on_case: &(dyn Fn(usize, usize) + Sync)) -> R
         let reference = references.get(case);
         let name = reference.as_deref().map(|path| path.display().to_string());
         let pair = Pair {
-            prediction: predictions.get(predictions.name_of(case).unwrap_or(case)),
+            prediction: predictions.get(name_of(&predictions, &references, case).unwrap_or(case)),
             name: name.unwrap_or_else(|_| what.references.join(case).display().to_string()),
             group: groups.get(*case).cloned().unwrap_or_default(),
             reference,
@@ -88,7 +88,7 @@ pub fn evaluate(what: &Evaluation, on_case: &(dyn Fn(usize, usize) + Sync)) -> R
     });
     let mut report = Report {
         settings: what.settings,
-        notes: notes_on_names(&predictions, &cases),
+        notes: notes_on_names(&predictions, &references),
         ..Report::default()
     };
     for case in judged {
@@ -103,11 +103,18 @@ pub fn evaluate(what: &Evaluation, on_case: &(dyn Fn(usize, usize) + Sync)) -> R
     Ok(report)
 }
 
+/// The name of a case's prediction: its own, or one that differs in the case of letters alone and is no other reference's.
+fn name_of<'a>(predictions: &'a Masks, references: &Masks, case: &str) -> Option<&'a str> {
+    let found = predictions.name_of(case)?;
+    let is_others = found != case && references.has(found);
+    (!is_others).then_some(found)
+}
+
 /// Predictions under other names than the references, and those of no reference.
-fn notes_on_names(predictions: &Masks, cases: &[&str]) -> Vec<String> {
-    let taken: BTreeMap<&str, &str> = cases
-        .iter()
-        .filter_map(|case| Some((predictions.name_of(case)?, *case)))
+fn notes_on_names(predictions: &Masks, references: &Masks) -> Vec<String> {
+    let taken: BTreeMap<&str, &str> = references
+        .cases()
+        .filter_map(|case| Some((name_of(predictions, references, case)?, case)))
         .collect();
     let other = taken.iter().filter(|(name, case)| name != case);
     let mut notes: Vec<String> = other

@@ -53,6 +53,16 @@ impl RunFolder {
                 path: path.to_owned(),
             });
         }
+        let data = ["dataset.json", "store.json"].map(|name| path.join(name));
+        if let Some(found) = data.iter().find(|file| file.exists()) {
+            return Err(Error::Run {
+                path: path.to_owned(),
+                reason: format!(
+                    "holds data, {}; choose another folder for the run",
+                    found.display()
+                ),
+            });
+        }
         let checkpoints = path.join("checkpoints");
         std::fs::create_dir_all(&checkpoints).map_err(Error::io(&checkpoints))?;
         write_file(&run.config_file(), config.to_toml()?.as_bytes())?;

@@ -36,6 +36,7 @@ mod place;
 mod source;
 pub mod text;
 
+pub use place::resolved;
 pub use source::{open, read, read_text};
 
 use place::Place;

@@ -46,11 +46,13 @@ impl Place {
         // The user's umask still applies.
         #[cfg(unix)]
         temporary.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        temporary.tempfile_in(self.workshop()?)
+        temporary.tempfile_in(self.workshop()?).map_err(plain)
     }
 
     pub(crate) fn temporary_folder(&self) -> io::Result<TempDir> {
-        leftover::temporary().tempdir_in(self.workshop()?)
+        leftover::temporary()
+            .tempdir_in(self.workshop()?)
+            .map_err(plain)
     }
 
     /// The folder for temporary files, without those of processes that are no more.
@@ -93,6 +95,30 @@ impl Place {
                 Ok(())
             }
         }
+    }
+}
+
+/// An error without the path of the temporary file, whose name nobody knows.
+fn plain(error: io::Error) -> io::Error {
+    let source = error.get_ref().and_then(|inner| inner.source());
+    let cause = source.and_then(|source| source.downcast_ref::<io::Error>());
+    match cause.and_then(io::Error::raw_os_error) {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => error.kind().into(),
+    }
+}
+
+/// A path with all links followed, of which the last parts need not exist.
+pub fn resolved(path: &Path) -> PathBuf {
+    if let Ok(path) = path.canonicalize() {
+        return path;
+    }
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) if parent.as_os_str().is_empty() => {
+            resolved(Path::new(".")).join(name)
+        }
+        (Some(parent), Some(name)) => resolved(parent).join(name),
+        _ => path.to_owned(),
     }
 }
 

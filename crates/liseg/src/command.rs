@@ -19,6 +19,7 @@ mod memory_size;
 mod mistakes;
 mod named;
 mod occupied;
+mod outputs;
 mod phantom;
 mod phases;
 mod plan;

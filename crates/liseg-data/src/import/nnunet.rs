@@ -2,7 +2,9 @@
 //! labels.
 
 use super::{LabelRule, Layout, Remark, RemarkKind, Survey, relative};
-use crate::{Case, CaseAttributes, DatasetDescription, Result, Subset, listing, pairs};
+use crate::{
+    Case, CaseAttributes, DatasetDescription, RefusedCase, Result, Subset, listing, pairs,
+};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -42,7 +44,10 @@ pub(super) fn survey(folder: &Path) -> Result<Survey> {
                 false => pairs::find(folder, images, labels, &description.file_ending)?,
             };
             for pair in found.pairs {
-                let channels = pair.channels.into_iter().map(|(_, path)| path).collect();
+                let channels = pair.channels.into_iter();
+                let channels = channels
+                    .map(|(suffix, path)| (number_of(&suffix), path))
+                    .collect();
                 let case = (pair.id.as_str(), channels, pair.label);
                 take(&mut survey, &description, case, subset, &known(&pair.id));
             }
@@ -54,7 +59,7 @@ pub(super) fn survey(folder: &Path) -> Result<Survey> {
         }
     }
     for listed in &description.listed {
-        let images = listed.images.iter().map(|path| folder.join(path)).collect();
+        let images = channels_of(&listed.images, folder);
         let label = listed.label.as_ref().map(|path| folder.join(path));
         let case = (listed.id.as_str(), images, label);
         take(
@@ -80,11 +85,37 @@ fn attributes(folder: &Path) -> Result<BTreeMap<String, CaseAttributes>> {
         .collect())
 }
 
-/// Adds a case: as it is with one channel, else once per channel, with the channel's name as phase.
+/// A channel's number, where the name or a list says it, and its image.
+type Channel = (Option<usize>, PathBuf);
+
+/// The channel that a suffix such as `_0002` says.
+fn number_of(suffix: &str) -> Option<usize> {
+    suffix.strip_prefix('_')?.parse().ok()
+}
+
+/// Listed images with their channels: as their suffixes say where all have different ones, else in the order of the list.
+fn channels_of(listed: &[PathBuf], folder: &Path) -> Vec<Channel> {
+    let suffix = |path: &PathBuf| {
+        let name = path.file_name()?.to_string_lossy();
+        number_of(listing::split_channel(listing::split_ending(&name)?.0).1)
+    };
+    let numbers: Option<Vec<usize>> = listed.iter().map(suffix).collect();
+    let different = |numbers: &Vec<usize>| {
+        let set: std::collections::BTreeSet<&usize> = numbers.iter().collect();
+        set.len() == numbers.len()
+    };
+    let numbers = numbers.filter(different);
+    let numbers = numbers.unwrap_or_else(|| (0..listed.len()).collect());
+    let paths = listed.iter().map(|path| folder.join(path));
+    numbers.into_iter().map(Some).zip(paths).collect()
+}
+
+/// Adds a case: as it is in a data set of one channel, else once per channel, with the channel's name as phase. A channel
+/// that the description does not have is refused.
 fn take(
     survey: &mut Survey,
     description: &DatasetDescription,
-    (id, images, label): (&str, Vec<PathBuf>, Option<PathBuf>),
+    (id, images, label): (&str, Vec<Channel>, Option<PathBuf>),
     subset: Subset,
     known: &CaseAttributes,
 ) {
@@ -92,11 +123,25 @@ fn take(
         Subset::Labelled if label.is_none() => Subset::Unlabelled,
         other => other,
     };
-    let several = images.len() > 1;
-    for (number, image) in images.into_iter().enumerate() {
-        let channel = description.channels.get(number).cloned();
-        let channel = channel.unwrap_or_else(|| format!("channel{number}"));
-        let (new_id, phase) = if several {
+    let several = images.len() > 1 || description.channels.len() > 1;
+    for (number, image) in images {
+        let number = number.filter(|_| several);
+        let channel = number.and_then(|number| description.channels.get(number).cloned());
+        let (new_id, phase) = if let Some(number) = number {
+            let Some(channel) = channel.or_else(|| {
+                let none = description.channels.is_empty();
+                none.then(|| format!("channel{number}"))
+            }) else {
+                let declared = description.channels.join(", ");
+                survey.refused.push(RefusedCase {
+                    id: format!("{id}_{number:04}"),
+                    files: vec![image],
+                    reason: format!(
+                        "dataset.json has no channel {number}; it has {declared}, from 0 on"
+                    ),
+                });
+                continue;
+            };
             let new_id = format!("{id}_{}", file_name(&channel));
             let message = format!("channel {number} of `{id}` becomes the case `{new_id}`");
             survey

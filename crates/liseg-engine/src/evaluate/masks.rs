@@ -16,7 +16,8 @@ pub(crate) struct Masks {
 }
 
 impl Masks {
-    /// Looks at every name of a folder that ends like a NIfTI file; folders below are not entered.
+    /// Looks at every name that ends like a NIfTI file, in a folder and those below that are not hidden; a case there is
+    /// called by its path, as in `vendor_a/case_1`.
     ///
     /// # Errors
     /// When the folder cannot be read.
@@ -29,18 +30,21 @@ impl Masks {
                 reason: "is a file; expected a folder of masks".to_owned(),
             });
         }
-        for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
-            let path = entry.map_err(Error::io(folder))?.path();
-            let Some(case) = stem_of_any(&path) else {
+        for path in paths_below(folder)? {
+            let Some(name) = stem_of_any(&path) else {
                 continue;
             };
+            let parent = path
+                .parent()
+                .and_then(|parent| parent.strip_prefix(folder).ok());
+            let case = parent.unwrap_or(Path::new("")).join(name);
+            let case = case.to_string_lossy().into_owned();
             let header = header_path(&path);
             if header != path && header.exists() {
                 // A pair counts once, by its header.
                 continue;
             }
             match refusal(&path) {
-                _ if path.is_dir() => {}
                 None => files.entry(case).or_default().push(path),
                 Some(reason) => {
                     masks.unusable.insert(case, reason);
@@ -75,6 +79,11 @@ impl Masks {
         cases.into_iter()
     }
 
+    /// Whether a case is here under its very name.
+    pub(crate) fn has(&self, case: &str) -> bool {
+        self.usable.contains_key(case) || self.unusable.contains_key(case)
+    }
+
     /// The name under which a case is here: its own, or the only one that differs in the case of letters alone.
     pub(crate) fn name_of(&self, case: &str) -> Option<&str> {
         let own = self.usable.get_key_value(case).map(|(name, _)| name);
@@ -98,6 +107,29 @@ impl Masks {
             (None, None) => Err("no mask of that name".into()),
         }
     }
+}
+
+/// Everything in a folder and below that is no folder.
+fn paths_below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let is_shown = |entry: &walkdir::DirEntry| {
+        entry.depth() == 0 || !entry.file_name().to_string_lossy().starts_with('.')
+    };
+    let walk = walkdir::WalkDir::new(folder)
+        .follow_links(true)
+        .sort_by_file_name();
+    let mut paths = Vec::new();
+    for entry in walk.into_iter().filter_entry(is_shown) {
+        match entry {
+            Ok(entry) if entry.file_type().is_dir() => {}
+            Ok(entry) => paths.push(entry.into_path()),
+            // A link that leads nowhere is one of the masks that cannot be opened.
+            Err(error) => match error.path().filter(|path| path.is_symlink()) {
+                Some(path) => paths.push(path.to_owned()),
+                None => return Err(Error::io(folder)(error.into())),
+            },
+        }
+    }
+    Ok(paths)
 }
 
 /// As [`stem`], also of names that are no text.
@@ -133,8 +165,12 @@ mod tests {
             fs::write(at(name), "").unwrap();
         }
         fs::create_dir(at("f.nii")).unwrap();
+        fs::write(at("f.nii/g.nii"), "").unwrap();
         let masks = Masks::of(folder.path()).unwrap();
-        assert_eq!(masks.cases().collect::<Vec<_>>(), ["C", "a", "b"]);
+        assert_eq!(
+            masks.cases().collect::<Vec<_>>(),
+            ["C", "a", "b", "f.nii/g"]
+        );
         assert_eq!(masks.get("a").unwrap(), at("a.nii.gz"));
         let both = masks.get("b").unwrap_err();
         assert!(

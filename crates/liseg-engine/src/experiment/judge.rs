@@ -104,6 +104,7 @@ pub(super) fn judge(
             name: PathBuf::from(case.id),
             image: case.image,
             phase: case.phase,
+            label: Some(case.label),
         });
     }
     let mut model = model_of(prepared, &run_folder, config, &judging)?;

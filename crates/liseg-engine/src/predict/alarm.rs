@@ -33,10 +33,12 @@ const SPACING_MARGIN: f64 = 1.5;
 pub(super) fn remarks(facts: &Facts<'_>, image: ArrayView3<'_, f32>) -> Vec<String> {
     let mut found = Vec::new();
     match share_of_one_value(image) {
-        1.0 => found.push("the image is constant: the file holds no picture".into()),
+        1.0 if is_constant(image) => {
+            found.push("the image is constant: the file holds no picture".into());
+        }
         share if share >= MOSTLY_ONE_VALUE => found.push(format!(
             "{:.0} % of the image have one value: does the file hold a picture?",
-            100.0 * share
+            (100.0 * share).min(99.0)
         )),
         _ => {}
     }
@@ -65,6 +67,12 @@ pub(super) fn remarks(facts: &Facts<'_>, image: ArrayView3<'_, f32>) -> Vec<Stri
         ));
     }
     found
+}
+
+/// Whether all voxels have one value.
+fn is_constant(image: ArrayView3<'_, f32>) -> bool {
+    let first = image.first().map(|v| v.to_bits());
+    image.iter().all(|v| Some(v.to_bits()) == first)
 }
 
 /// The share of voxels that have the most frequent of a few values, from a sample of some thousand voxels

@@ -36,14 +36,30 @@ pub(crate) struct Training {
 }
 
 impl Training {
-    /// What several models were all trained on; phases and spacings are those of the first.
-    pub(super) fn and(self, other: &Self) -> Self {
-        let mirror_axes = match (self.mirror_axes, other.mirror_axes) {
-            (Some(a), Some(b)) => Some(std::array::from_fn(|axis| a[axis] && b[axis])),
-            (a, b) => a.or(b),
+    /// What several models were all trained on; unknown where it is so of one of them.
+    pub(super) fn and(mut self, other: &Self) -> Self {
+        let both = |a: [bool; 3], b: [bool; 3]| std::array::from_fn(|axis| a[axis] && b[axis]);
+        let narrower = |[low, high]: [[f64; 3]; 2], [other_low, other_high]: [[f64; 3]; 2]| {
+            [
+                std::array::from_fn(|axis| low[axis].max(other_low[axis])),
+                std::array::from_fn(|axis| high[axis].min(other_high[axis])),
+            ]
         };
+        // A model without phases saw images of unknown ones.
+        match self.phases.is_empty() {
+            true => self.phases.clone_from(&other.phases),
+            false if other.phases.is_empty() => {}
+            false => self.phases.retain(|phase| other.phases.contains(phase)),
+        }
         Self {
-            mirror_axes,
+            mirror_axes: self
+                .mirror_axes
+                .zip(other.mirror_axes)
+                .map(|(a, b)| both(a, b)),
+            spacing_range: self
+                .spacing_range
+                .zip(other.spacing_range)
+                .map(|(a, b)| narrower(a, b)),
             ..self
         }
     }
@@ -227,7 +243,14 @@ mod tests {
         let both = in_plane.and(&trained([true, false, true]));
         assert_eq!(both.mirror_axes, Some([false, false, true]));
         let unknown = Training::default();
-        assert_eq!(unknown.clone().and(&both).mirror_axes, both.mirror_axes);
+        assert_eq!(unknown.clone().and(&both).mirror_axes, None);
+        assert_eq!(both.and(&unknown).mirror_axes, None);
+        let met = |low: f64, high: f64| Training {
+            spacing_range: Some([[low; 3], [high; 3]]),
+            ..Training::default()
+        };
+        let range = met(1.0, 3.0).and(&met(2.0, 4.0)).spacing_range;
+        assert_eq!(range, Some([[2.0; 3], [3.0; 3]]));
         assert_eq!(unknown.flips(Tta::Mirror).unwrap(), Tta::Mirror);
     }
 

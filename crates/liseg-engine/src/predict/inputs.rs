@@ -20,6 +20,8 @@ pub struct ImageFile {
     pub name: PathBuf,
     /// Phase of the image, where known.
     pub phase: Option<String>,
+    /// The mask that belongs to it, where known: it is never overwritten.
+    pub label: Option<PathBuf>,
 }
 
 impl ImageFile {
@@ -30,6 +32,7 @@ impl ImageFile {
             name: names::mask_name(&image),
             image,
             phase: None,
+            label: None,
         }
     }
 }

@@ -4,6 +4,7 @@ use super::Model;
 use super::folder::FolderOptions;
 use super::inputs::ImageFile;
 use crate::{Error, Result};
+use liseg_file::resolved;
 use liseg_mri::nifti;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -79,10 +80,12 @@ pub(super) fn check(
     written: Written,
     options: FolderOptions,
 ) -> Result<()> {
+    refuse_labels_of_dataset(output)?;
     let mut inputs = HashMap::new();
     for file in images {
-        for path in [file.image.clone(), nifti::header_path(&file.image)] {
-            inputs.insert(resolved(&path), &file.image);
+        let image = [file.image.clone(), nifti::header_path(&file.image)];
+        for path in image.iter().chain(&file.label) {
+            inputs.insert(resolved(path), path.clone());
         }
     }
     let mut seen: HashMap<PathBuf, &Path> = HashMap::new();
@@ -93,7 +96,7 @@ pub(super) fn check(
                 return Err(Error::Run {
                     path: path.clone(),
                     reason: format!(
-                        "is an image to predict ({}) and would be overwritten; choose another output folder",
+                        "is an image to predict or its label ({}) and would be overwritten; choose another output folder",
                         image.display()
                     ),
                 });
@@ -134,23 +137,51 @@ pub(super) fn check(
     }
 }
 
-/// A path with all links followed, of which the last parts need not exist.
-fn resolved(path: &Path) -> PathBuf {
-    if let Ok(path) = path.canonicalize() {
-        return path;
-    }
-    match (path.parent(), path.file_name()) {
-        (Some(parent), Some(name)) if parent.as_os_str().is_empty() => {
-            resolved(Path::new(".")).join(name)
-        }
-        (Some(parent), Some(name)) => resolved(parent).join(name),
-        _ => path.to_owned(),
+/// Refuses the folder of a dataset's labels, such as labelsTr beside imagesTr, whose files are no masks of an earlier call: neither `overwrite` nor `resume`
+/// means them.
+fn refuse_labels_of_dataset(output: &Path) -> Result<()> {
+    let place = resolved(output);
+    let part = place.file_name().and_then(|name| name.to_str());
+    let part = part.and_then(|name| name.strip_prefix("labels"));
+    let part = part.filter(|part| !part.is_empty());
+    match part {
+        Some(part) if place.with_file_name(format!("images{part}")).is_dir() => Err(Error::Run {
+            path: output.to_owned(),
+            reason: "holds the labels of a dataset; choose another output folder".to_owned(),
+        }),
+        _ => Ok(()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn labels_of_a_dataset_are_no_masks() {
+        let folder = tempfile::tempdir().unwrap();
+        let labels = folder.path().join("labelsTr");
+        for made in [&labels, &folder.path().join("imagesTr")] {
+            std::fs::create_dir(made).unwrap();
+        }
+        let images = [ImageFile::new("elsewhere/x.nii")];
+        for options in [(true, false), (false, true)] {
+            let (resume, overwrite) = options;
+            let options = FolderOptions {
+                resume,
+                overwrite,
+                ..FolderOptions::default()
+            };
+            assert!(refusal(&images, &labels, options).contains("labels of a dataset"));
+        }
+        check(
+            &images,
+            &folder.path().join("labelsTs"),
+            ALL,
+            FolderOptions::default(),
+        )
+        .unwrap();
+    }
 
     const ALL: Written = Written {
         probabilities: 1,

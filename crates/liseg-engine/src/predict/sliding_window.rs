@@ -52,11 +52,15 @@ impl Channels {
     }
 }
 
+/// The smallest step.
+const LEAST_STEP: f64 = 0.05;
+
 impl SlidingWindow {
     /// A window of `tile` voxels (z, y, x) that moves by at most `step` of its size.
     ///
     /// # Errors
-    /// [`Error::Setting`] for an empty tile or a step outside (0, 1].
+    /// [`Error::Setting`] for an empty tile or a step outside [0.05, 1]: at smaller ones there are thousands of tiles for each
+    /// that covers the image.
     pub fn new(tile: [usize; 3], step: f64, tta: Tta) -> Result<Self> {
         if tile.contains(&0) {
             let reason = format!("a tile of {tile:?} voxels has no voxel");
@@ -65,9 +69,9 @@ impl SlidingWindow {
                 reason,
             });
         }
-        if !(step > 0.0 && step <= 1.0) {
+        if !(LEAST_STEP..=1.0).contains(&step) {
             let reason = format!(
-                "{step} is no share of the tile; expected more than 0, at most 1, and 0.5 is usual"
+                "{step} of the tile cannot be used; expected {LEAST_STEP} to 1, and 0.5 is usual"
             );
             return Err(Error::Setting {
                 field: "step",

@@ -6,6 +6,7 @@ use liseg::augment::{AugmentConfig, OUTSIDE, Pipeline, Preset, Sample, intensity
 use liseg::data::CaseStore;
 use liseg::mri::nifti::{read_image, read_labels};
 use liseg::mri::normalize::z_score;
+use liseg::mri::replace_non_finite;
 use liseg::picture::{Layout, Picture, Plane, overlay};
 use liseg::volume::{Affine, Seed, Spacing, Volume};
 use ndarray::{Array3, ArrayView3, Axis};
@@ -18,6 +19,8 @@ const OUTLINE: [u8; 3] = [64, 220, 96];
 const ACROSS: usize = 8;
 /// Longest side of a picture, in pixels.
 const PICTURE: f64 = 150.0;
+/// Voxels of a patch along an axis, at most.
+const LONGEST: usize = 512;
 /// Black pixels between pictures.
 const GAP: usize = 4;
 
@@ -40,8 +43,8 @@ pub(crate) struct AugmentPreview {
     #[arg(long, value_name = "PRESET", default_value = "nnunet")]
     preset: Preset,
     /// How many whole samples to draw.
-    #[arg(long, value_name = "N", default_value_t = 16)]
-    samples: usize,
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    samples: u16,
     /// Size of a patch in voxels, slices first; that of the case, but at most 64,160,160, when
     /// absent.
     #[arg(long, value_name = "Z,Y,X", value_delimiter = ',')]
@@ -70,16 +73,18 @@ impl AugmentPreview {
         let (z, y, x) = case.image.dim();
         let patch = match self.patch.as_deref() {
             None => [z.min(64), y.min(160), x.min(160)],
-            Some(&[z, y, x]) if z * y * x > 0 => [z, y, x],
+            Some(&[z, y, x]) if [z, y, x].iter().all(|side| (1..=LONGEST).contains(side)) => {
+                [z, y, x]
+            }
             Some(_) => {
-                let text = "--patch wants three sizes above 0, such as 64,160,160";
+                let text = "--patch wants three sizes from 1 to 512, such as 64,160,160";
                 return Err(Failure::usage(text));
             }
         };
         let mut config = AugmentConfig::preset(self.preset);
         config.histogram.references = vec![opposite(&case.image)];
         let seed = Seed(shared.seed.unwrap_or(0));
-        let sheet = sheet(&case, &config, patch, self.samples, seed)?;
+        let sheet = sheet(&case, &config, patch, self.samples.into(), seed)?;
         sheet
             .write_png(&self.out)
             .map_err(|e| Failure::work(chain(&e)))?;
@@ -147,6 +152,13 @@ impl AugmentPreview {
         let (image, label) = (image.to_canonical(), label.to_canonical());
         let spacing = image.spacing();
         let mut image = image.into_data();
+        let replaced = replace_non_finite(&mut image.view_mut()).map_err(work)?;
+        if replaced > 0 {
+            let case = self.case.display();
+            tracing::warn!(
+                "{case}: {replaced} voxels were NaN or infinite and count as background"
+            );
+        }
         z_score(&mut image.view_mut()).map_err(work)?;
         // Labels above 127 are of no use in training.
         let label = label.into_data().mapv(|v| v.min(127) as i8);

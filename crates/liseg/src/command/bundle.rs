@@ -1,6 +1,6 @@
 //! `liseg bundle`.
 
-use super::{Failure, Outcome, Result, Shared, print_json, say};
+use super::{Failure, Outcome, Result, Shared, outputs, print_json, say};
 use liseg::engine::predict::{read_bundle, write_bundle};
 use serde_json::json;
 use std::path::PathBuf;
@@ -26,6 +26,7 @@ impl Bundle {
     pub(crate) fn run(&self, shared: &Shared) -> Result<Outcome> {
         let file = self.check.as_ref().unwrap_or(&self.output);
         if self.check.is_none() {
+            outputs::check(&[("--output", Some(file))], &self.sources)?;
             write_bundle(&self.sources, file)?;
         }
         if self.check.is_some() && file.is_dir() {

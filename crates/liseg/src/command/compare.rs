@@ -1,7 +1,7 @@
 //! `liseg compare`.
 
 use super::named::grouped;
-use super::{Failure, Outcome, Result, Shared, print_as_json, progress, say};
+use super::{Failure, Outcome, Result, Shared, outputs, print_as_json, progress, say};
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 use liseg::metrics::{
@@ -43,7 +43,7 @@ pub(crate) struct Compare {
     )]
     level: f64,
     /// Bootstrap samples of each interval.
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     replicates: u32,
     /// Where to write the comparison as JSON.
     #[arg(long, value_name = "FILE")]
@@ -62,7 +62,10 @@ impl Compare {
             replicates: self.replicates as usize,
             seed: Seed(shared.seed.unwrap_or(0)),
         };
-        let reports = grouped(&self.metrics)?
+        let files = grouped(&self.metrics)?;
+        let inputs: Vec<PathBuf> = files.iter().flat_map(|(_, files)| files).cloned().collect();
+        outputs::check(&[("--out", self.out.as_deref())], &inputs)?;
+        let reports = files
             .into_iter()
             .map(|(name, files)| Ok((name, self.read(&files)?)))
             .collect::<Result<Vec<_>>>()?;
@@ -75,13 +78,13 @@ impl Compare {
         let comparison = Comparison::of(&reports, &settings);
         spinner.finish_and_clear();
         let comparison = comparison?;
-        if let Some(file) = &self.out {
-            comparison.write_json(file)?;
-        }
         if shared.json {
             print_as_json(serde_json::to_value(&comparison))?;
         } else {
             print(&comparison);
+        }
+        if let Some(file) = &self.out {
+            comparison.write_json(file)?;
         }
         Ok(Outcome::Done)
     }

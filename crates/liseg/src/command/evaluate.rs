@@ -1,6 +1,6 @@
 //! `liseg evaluate`.
 
-use super::{Failure, Outcome, Result, Shared, print_json, progress, say};
+use super::{Failure, Outcome, Result, Shared, outputs, print_json, progress, say};
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 use liseg::engine::evaluate::{Evaluation, evaluate};
@@ -78,17 +78,21 @@ impl Evaluate {
                 ..Settings::default()
             },
         };
+        let (out, csv) = (self.out.as_deref(), self.csv.as_deref());
+        let inputs: Vec<PathBuf> = what.cases.iter().cloned().collect();
+        outputs::check(&[("--out", out), ("--csv", csv)], &inputs)?;
         let report = evaluate_with_progress(&what, shared)?;
-        if let Some(file) = &self.out {
-            report.write_json(file)?;
-        }
-        if let Some(file) = &self.csv {
-            report.write_csv(file)?;
-        }
+        // First what needs no disk: masks may have taken hours to judge.
         if shared.json {
             print_json(&report.to_summary_json());
         } else {
             print_report(&report);
+        }
+        if let Some(file) = out {
+            report.write_json(file)?;
+        }
+        if let Some(file) = csv {
+            report.write_csv(file)?;
         }
         Ok(if report.missing.is_empty() {
             Outcome::Done

@@ -1,7 +1,7 @@
 //! `liseg plan`.
 
 use super::phases::check_phases;
-use super::{Failure, Outcome, Result, Shared, print_as_json, progress, say, terminal};
+use super::{Failure, Outcome, Result, Shared, outputs, print_as_json, progress, say, terminal};
 use liseg::data::{
     Dataset, Finding, Fingerprint, NnunetPlanner, Normalization, Plan, PlanNetwork, PlanOptions,
     Severity,
@@ -113,6 +113,12 @@ pub(super) fn parse_zyx<T: FromStr>(text: &str) -> std::result::Result<[T; 3], S
 
 impl PlanVerb {
     pub(crate) fn run(&self, shared: &Shared) -> Result<Outcome> {
+        let outputs = [
+            ("--out", Some(self.out.as_path())),
+            ("--fingerprint", self.fingerprint.as_deref()),
+            ("--nnunet", self.nnunet.as_deref()),
+        ];
+        outputs::check(&outputs, &[])?;
         let dataset = Dataset::open(&self.dataset)?;
         self.wishes.check(&dataset)?;
         let (plan, fingerprint) = measure_and_plan(&dataset, &self.wishes, shared)?;

@@ -47,6 +47,9 @@ impl Preprocess {
     pub(crate) fn run(&self, shared: &Shared) -> Result<Outcome> {
         let dataset = Dataset::open(&self.dataset)?;
         refuse_raw_folders(&self.out, &self.dataset)?;
+        for oddity in dataset.oddities() {
+            tracing::warn!("{oddity}");
+        }
         let plans = self.plans.as_deref();
         let plan = read_or_make(plans, &dataset, &self.wishes, &self.out, shared)?;
         let options = PreprocessOptions {
@@ -114,6 +117,12 @@ fn refuse_raw_folders(out: &Path, dataset: &Path) -> Result<()> {
         let raw = dataset.join(name).canonicalize();
         raw.is_ok_and(|raw| there.as_ref().is_some_and(|there| there.starts_with(raw)))
     };
+    if dataset.canonicalize().ok() == absolute.canonicalize().ok() {
+        return Err(Failure::usage(format!(
+            "--out {}: it is the dataset itself; name a folder elsewhere",
+            out.display()
+        )));
+    }
     match raw.into_iter().find(|name| inside(name)) {
         Some(name) => Err(Failure::usage(format!(
             "--out {}: it lies in {name} of the dataset; name a folder elsewhere",

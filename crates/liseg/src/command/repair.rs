@@ -71,7 +71,9 @@ pub(crate) fn copy(dataset: &Dataset, source: &Path, folder: &Path) -> Result<Ve
     for name in ["dataset.json", "cases.json"] {
         let from = source.join(name);
         if from.is_file() {
-            std::fs::copy(&from, folder.join(name)).map_err(|error| failed(&from, &error))?;
+            let bytes = liseg_file::read(&from).map_err(|error| failed(&from, &error))?;
+            let to = folder.join(name);
+            liseg_file::write(&to, bytes).map_err(|error| failed(&to, &error))?;
         }
     }
     let cases = dataset.cases().iter();

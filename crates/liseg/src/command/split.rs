@@ -1,6 +1,7 @@
 //! `liseg split`.
 
-use super::{Failure, Outcome, Result, Shared, print_as_json, say};
+use super::failure::chain;
+use super::{Failure, Outcome, Result, Shared, outputs, print_as_json, say, terminal};
 use liseg::data::{
     Case, Dataset, Fold, SplitProtocol, Subset, choose_unlabelled, folds, holdout, nnunet_folds,
     phases_of, reduce_labels, write_splits,
@@ -58,13 +59,20 @@ fn parse_share(text: &str) -> std::result::Result<(String, usize), String> {
 
 impl Split {
     pub(crate) fn run(&self, shared: &Shared) -> Result<Outcome> {
-        let dataset = Dataset::open(&self.dataset)?;
-        let seed = Seed(shared.seed.unwrap_or(0));
-        let made = self.make(&dataset, seed, shared.seed)?;
         let out = self
             .out
             .clone()
             .unwrap_or_else(|| self.dataset.join("splits_final.json"));
+        outputs::check(&[("--out", Some(&out))], &[])?;
+        let dataset = Dataset::open(&self.dataset)?;
+        let seed = Seed(shared.seed.unwrap_or(0));
+        let made = self.make(&dataset, seed, shared.seed)?;
+        for oddity in dataset.oddities() {
+            tracing::warn!("{oddity}");
+        }
+        for case in dataset.refused() {
+            terminal::complain(&format!("{}: {}", case.id, chain(&case.error())));
+        }
         write_splits(&out, &made)?;
         if shared.json {
             print_as_json(serde_json::to_value(&made))?;
@@ -74,7 +82,10 @@ impl Split {
             }
             say!("written to {}", out.display());
         }
-        Ok(Outcome::Done)
+        Ok(match dataset.refused() {
+            [] => Outcome::Done,
+            _ => Outcome::Partly,
+        })
     }
 
     fn make(&self, dataset: &Dataset, seed: Seed, asked: Option<u64>) -> Result<Vec<Fold>> {

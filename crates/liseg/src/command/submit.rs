@@ -110,6 +110,7 @@ impl Submit {
                 masks.display()
             );
         }
+        // A container that fails is no submission at all.
         Ok(if written > 0 {
             Outcome::Done
         } else {
@@ -182,6 +183,7 @@ fn find(input: &Path) -> Result<Cohort> {
                 image,
                 name: name.join(format!("{phase}_pred")),
                 phase: Some(phase.to_owned()),
+                label: None,
             };
             if several.len() > 1 {
                 let reason = format!(
@@ -299,7 +301,7 @@ mod tests {
             ]
         );
         let notes = found.notes.join("\n");
-        assert!(notes.contains("GED1.nii.gz and 0 more"), "{notes}");
+        assert!(notes.contains("GED1.nii.gz is passed over"), "{notes}");
         assert!(found.ambiguous[0].1.contains("T2.nii.gz are both T2"));
         let nothing = find(&folder.path().join("Vendor_A/none"))
             .unwrap_err()

@@ -9,6 +9,9 @@ use liseg::volume::Spacing;
 use serde_json::json;
 use std::path::PathBuf;
 
+/// Voxels of a patch along an axis, at most, as in plans.
+const LONGEST: usize = 4096;
+
 /// What a network costs on a patch: parameters, operations and memory.
 ///
 /// Nothing is built or allocated. Operations are multiply-accumulates of the convolutions, all heads
@@ -69,6 +72,11 @@ impl SummaryVerb {
         let plan = self.plans.as_deref().map(Plan::read).transpose()?;
         let shape = self.shape(plan.as_ref())?;
         let patch = plan.map_or(self.patch, |plan| plan.patch_size);
+        if patch.iter().any(|&side| side > LONGEST) {
+            let text =
+                format!("--patch {patch:?}: expected at most {LONGEST} voxels along an axis");
+            return Err(Failure::usage(text));
+        }
         let summary = shape
             .summary(patch)
             .map_err(|e| Failure::usage(e.to_string()))?;

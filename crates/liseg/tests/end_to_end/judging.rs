@@ -478,6 +478,19 @@ fn evaluate_judges_every_reference_and_says_what_is_odd() {
         &mask.map(|label| label * 255),
     );
     write(&predictions, "stray.nii.gz", &mask);
+    // Another spelling serves where it is nobody else's, and folders below count.
+    std::fs::create_dir(references.join("vendor_a")).unwrap();
+    for name in [
+        "Twice.nii.gz",
+        "twice.nii.gz",
+        "vendor_a/below.nii.gz",
+        "Spelt.nii.gz",
+    ] {
+        write(&references, name, &mask);
+    }
+    for name in ["twice.nii.gz", "spelt.nii.gz"] {
+        write(&predictions, name, &mask);
+    }
     std::fs::write(references.join("broken.nii.gz"), b"x").unwrap();
     #[cfg(unix)]
     std::os::unix::fs::symlink("/nowhere/a.nii.gz", references.join("dangling.nii.gz")).unwrap();
@@ -497,8 +510,12 @@ fn evaluate_judges_every_reference_and_says_what_is_odd() {
         .iter()
         .filter_map(|case| case["metrics"]["1"]["Dice"].as_f64())
         .collect();
-    assert_eq!(dice, [1.0, 0.0]);
+    // Those without a prediction count as missed.
+    assert_eq!(dice, [1.0, 1.0, 0.0, 1.0, 0.0, 0.0]);
     let missing = report["missing"].to_string();
+    for case in ["Twice", "vendor_a/below"] {
+        assert!(missing.contains(case), "{case}: {missing}");
+    }
     assert!(missing.contains("broken.nii.gz"), "{missing}");
     assert_eq!(missing.contains("dangling"), cfg!(unix), "{missing}");
     let notes = report["notes"].to_string();

@@ -138,6 +138,13 @@ fn calls_that_cannot_be() {
     let labels = format!("{set}/labelsTr");
     let masks = ["--predictions", &labels, "--references", &labels];
     let image = format!("{set}/imagesTs/case_5_0000.nii.gz");
+    let (label, described) = (
+        format!("{labels}/case_0.nii.gz"),
+        format!("{set}/dataset.json"),
+    );
+    let (picture, result) = (at("sheet.png"), at("metrics.json"));
+    let named = ["a", "b"].map(|name| format!("{name}={result}"));
+    std::fs::write(&result, "{}").unwrap();
     for (call, part) in [
         (
             &["phantom", "--out", &new, "--patients", "0"][..],
@@ -186,7 +193,44 @@ fn calls_that_cannot_be() {
         (&["split", set, "--validation", "5"], "5"),
         (&["split", set, "--unlabelled-phases", "GED9"], "GED9"),
         (&["preprocess", set, "--out", &within], "imagesTr"),
+        (&["preprocess", set, "--out", set], "the dataset itself"),
         (&["augment-preview", &image, "--out", "sheet.jpg"], ".png"),
+        (
+            &[
+                "augment-preview",
+                &image,
+                "--out",
+                &picture,
+                "--patch",
+                "4096,4096,4096",
+            ],
+            "1 to 512",
+        ),
+        (&["plan", set, "--out", &described], "something else"),
+        (
+            &["split", set, "--folds", "2", "--out", &image],
+            "something else",
+        ),
+        (
+            &["plan", set, "--out", &new, "--nnunet", &new],
+            "--out names the same file",
+        ),
+        (
+            &[&["evaluate", "--out", &label], &masks[..]].concat(),
+            "something else",
+        ),
+        (
+            &["compare", &named[0], &named[1], "--out", &result],
+            "an input of this call",
+        ),
+        (
+            &["compare", &result, &result, "--replicates", "4000000000"],
+            "4000000000",
+        ),
+        (
+            &["summary", "--patch", "18446744073709551584,32,32"],
+            "at most 4096",
+        ),
         (
             &[&["evaluate", "--nsd-tolerance", "-1"], &masks[..]].concat(),
             "-1",

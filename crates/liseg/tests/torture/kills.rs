@@ -1,6 +1,7 @@
-//! A process that is killed at any of its writes goes on when it is called again, and ends with the same bits.
+//! A process that is killed at any of its writes, or finds the disk full, goes on when it is called again, and ends with the
+//! same bits.
 
-use super::{Ended, run_with};
+use super::{Ended, FULL, run_with};
 use crate::common::{shared, write_dataset};
 use liseg::nn::checkpoint;
 use liseg::volume::Seed;
@@ -9,11 +10,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// What must be the same however the work was done: names, and bytes.
-pub(super) type Made = BTreeMap<String, Vec<u8>>;
+type Made = BTreeMap<String, Vec<u8>>;
 
 /// Work that is killed and called again.
-pub(super) struct Verb {
-    pub(super) name: &'static str,
+struct Verb {
+    name: &'static str,
     prepare: fn(&Path),
     call: &'static [&'static str],
     /// What the second call has more.
@@ -21,7 +22,7 @@ pub(super) struct Verb {
     made: fn(&Path) -> Made,
 }
 
-pub(super) const PREPROCESS: Verb = Verb {
+const PREPROCESS: Verb = Verb {
     name: "preprocess",
     prepare: |folder| {
         shared::copy_folder(&shared::study().join("dataset"), &folder.join("dataset"))
@@ -40,7 +41,7 @@ pub(super) const PREPROCESS: Verb = Verb {
     made: |folder| files(&folder.join("out")),
 };
 
-pub(super) const PREDICT: Verb = Verb {
+const PREDICT: Verb = Verb {
     name: "predict",
     prepare: |folder| {
         shared::copy_folder(&shared::study().join("runs/cps"), &folder.join("run"));
@@ -64,7 +65,7 @@ pub(super) const PREDICT: Verb = Verb {
     made: |folder| files(&folder.join("out")),
 };
 
-pub(super) const TRAIN: Verb = Verb {
+const TRAIN: Verb = Verb {
     name: "train",
     prepare: |folder| {
         shared::copy_folder(&shared::study().join("data"), &folder.join("data"));
@@ -95,7 +96,7 @@ pub(super) const TRAIN: Verb = Verb {
     },
 };
 
-pub(super) const EXPERIMENT: Verb = Verb {
+const EXPERIMENT: Verb = Verb {
     name: "experiment",
     prepare: |folder| {
         write_dataset(folder);
@@ -165,7 +166,7 @@ impl Verb {
     }
 
     /// What the work makes when nothing disturbs it.
-    pub(super) fn undisturbed(&self) -> Made {
+    fn undisturbed(&self) -> Made {
         let folder = tempfile::tempdir().unwrap();
         (self.prepare)(folder.path());
         self.run(folder.path(), &[], None);
@@ -173,12 +174,7 @@ impl Verb {
     }
 
     /// Disturbs the work at a write, looks at how it ended, and calls it again.
-    pub(super) fn withstands_once(
-        &self,
-        fault: (&str, u64),
-        expected: &Made,
-        look: impl FnOnce(&Ended),
-    ) {
+    fn withstands_once(&self, fault: (&str, u64), expected: &Made, look: impl FnOnce(&Ended)) {
         let folder = tempfile::tempdir().unwrap();
         (self.prepare)(folder.path());
         let ended = self.run(folder.path(), &[], Some(fault));
@@ -204,9 +200,18 @@ impl Verb {
         killed
     }
 
+    /// Works on a disk that is full from a write on, and again when there is room.
+    fn outlives_a_full_disk(&self, write: u64, expected: &Made) {
+        self.withstands_once(("LISEG_FULL_AT_WRITE", write), expected, |ended| {
+            let clear = ended.code == Some(1) && ended.stderr.matches(FULL).count() == 1;
+            assert!(clear, "{} at write {write}: {}", self.name, ended.stderr);
+        });
+    }
+
     /// At every write, or at a few that are drawn.
     fn withstands(&self, few: u64) {
         let expected = self.undisturbed();
+        self.outlives_a_full_disk(3, &expected);
         if std::env::var("LISEG_TORTURE").is_ok() {
             let writes = (1..)
                 .take_while(|&write| self.killed_at(write, &expected))

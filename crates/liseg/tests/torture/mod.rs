@@ -14,11 +14,17 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-/// A call that takes longer stands still: each of these takes well below a second.
-const LONGEST: Duration = Duration::from_secs(60);
+/// A call that takes longer stands still: on damaged input each takes well below a second.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// The same of work that is interrupted, which learns in between.
+const LONGEST_WORK: Duration = Duration::from_secs(60);
 
 /// Resident memory that no call may pass, in KiB.
 const MOST_MEMORY: u64 = 2 << 20;
+
+/// What a full disk is called.
+const FULL: &str = "no storage space";
 
 /// How many inputs of each kind are tried: `LISEG_TORTURE`, or a few.
 fn inputs(few: u64) -> u64 {
@@ -35,10 +41,19 @@ struct Ended {
 
 /// Runs the command to its end, watching its time and memory.
 fn run(arguments: &[&str], folder: &Path) -> Ended {
-    run_with(arguments, folder, &[])
+    run_within(LONGEST, arguments, folder, &[])
 }
 
 fn run_with(arguments: &[&str], folder: &Path, environment: &[(&str, String)]) -> Ended {
+    run_within(LONGEST_WORK, arguments, folder, environment)
+}
+
+fn run_within(
+    longest: Duration,
+    arguments: &[&str],
+    folder: &Path,
+    environment: &[(&str, String)],
+) -> Ended {
     let said = folder.join("stderr.txt");
     let mut child = command(arguments)
         .current_dir(folder)
@@ -54,7 +69,7 @@ fn run_with(arguments: &[&str], folder: &Path, environment: &[(&str, String)]) -
             break status;
         }
         let memory = resident(child.id());
-        let trouble = match start.elapsed() > LONGEST {
+        let trouble = match start.elapsed() > longest {
             true => Some("it stands still".to_owned()),
             false if memory > MOST_MEMORY => Some(format!("it holds {} MiB", memory >> 10)),
             false => None,

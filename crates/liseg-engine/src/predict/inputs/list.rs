@@ -11,6 +11,7 @@ struct Listed {
     id: String,
     image: Option<PathBuf>,
     phase: Option<String>,
+    label: Option<PathBuf>,
 }
 
 pub(super) fn is_list(path: &Path) -> bool {
@@ -41,7 +42,7 @@ pub(super) fn find(file: &Path) -> Result<FoundImages> {
         };
         if !names_a_mask(&case.id) {
             let reason = format!(
-                "`{}`, its id in {}, cannot name a mask: it would lie outside the output",
+                "`{}`, its id in {}, cannot name a mask: it would be hidden, or lie outside the output",
                 case.id,
                 file.display()
             );
@@ -52,6 +53,7 @@ pub(super) fn find(file: &Path) -> Result<FoundImages> {
             image,
             name: PathBuf::from(case.id),
             phase: case.phase,
+            label: case.label.map(|label| folder.join(label)),
         });
     }
     if found.images.is_empty() && found.refused.is_empty() {

@@ -118,6 +118,7 @@ fn take_file(found: &mut FoundImages, passed: &mut PassedOver, folder: &Path, en
             .join(names::mask_name(Path::new(name))),
         phase: (entry.depth() > 1).then_some(stem),
         image: path.to_owned(),
+        label: None,
     });
 }
 
